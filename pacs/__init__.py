@@ -1,0 +1,1 @@
+"""How images come and go: DIMSE services, ingest, retrieval and pixels."""

@@ -1,0 +1,1 @@
+"""The DICOM services that others call: the Upper Layer acceptor and the DIMSE SCPs."""

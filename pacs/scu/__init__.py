@@ -1,0 +1,1 @@
+"""The DICOM services that we call on others."""

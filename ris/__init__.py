@@ -1,0 +1,1 @@
+"""What shall be done and what was found: orders, steps and reports."""

@@ -1,0 +1,1 @@
+"""What is kept: bytes, index and access."""

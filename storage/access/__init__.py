@@ -1,0 +1,1 @@
+"""Who may come in: peers (AE titles) and bearer tokens with roles."""

@@ -1,0 +1,1 @@
+"""The index: patients, studies, series and instances, and how they are searched."""

@@ -1,0 +1,102 @@
+"""What the index keeps of an object, and what it answers. Plain frozen data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Level(StrEnum):
+    """Query/Retrieve Level (0008,0052), PS3.4 C.3; in the order of the hierarchy."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedInstance:
+    """One object on its way into the index.
+
+    `attributes` maps DICOM keywords to text as DICOM writes it (several values
+    joined by a backslash), decoded to NFC Unicode, padding removed. Only the
+    keywords of `storage.archive.attributes.STORED` are read; absent means empty.
+    Study, Series and SOP Instance UID and SOP Class UID are always there and valid.
+    """
+
+    attributes: Mapping[str, str]
+    transfer_syntax_uid: str
+    object_key: str
+    dataset_offset: int
+    """Where the dataset starts in the object, in bytes: the length of the Part 10 head."""
+    dataset_size: int
+    dataset_sha256: str
+    received_at: datetime
+    source_ae_title: str = ""
+
+
+class Verdict(StrEnum):
+    """What became of a received instance."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    """The same SOP Instance with the same bytes is held already: nothing to do."""
+    CONFLICT = "conflict"
+    """It contradicts what is held; it belongs in quarantine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict and, for a conflict, its reason (a `Reason` of quarantine) and detail."""
+
+    verdict: Verdict
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query of C-FIND or QIDO-RS.
+
+    `keys` maps DICOM keywords to matching values as DICOM writes them: '' is
+    universal, ``\\\\`` separates list values, ``*`` ``?`` are wild where the VR
+    allows, ``-`` makes ranges of DA and TM. Keywords the level does not match on are ignored
+    (`search.unsupported` names them).
+    """
+
+    level: Level
+    keys: Mapping[str, str] = field(default_factory=dict)
+    fuzzy: bool = False
+    """Match each word of a person name as a prefix (fuzzy semantic matching)."""
+    combined_datetime: bool = False
+    """Match date and time ranges as one interval (PS3.4 C.2.2.2.5.1)."""
+
+
+Match = Mapping[str, Any]
+"""One answer: DICOM keyword to str, int, tuple of str, or '' when empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of answers; `after` continues behind the last one, None at the end."""
+
+    matches: tuple[Match, ...]
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """Where one SOP Instance lies, for retrieval."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    number_of_frames: int
+    object_key: str
+    dataset_offset: int
+    dataset_size: int
+    dataset_sha256: str

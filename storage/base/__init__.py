@@ -1,0 +1,1 @@
+"""Words that every floor shares; standard library and pydantic only."""

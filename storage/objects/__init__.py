@@ -1,0 +1,1 @@
+"""The object store: a small protocol with two implementations, a folder and S3."""

@@ -1,0 +1,30 @@
+"""Object keys come from our own hash, never from a peer's text.
+
+    instance      aa/bb/<study>/<object>
+    quarantine    00/<aa>/<object>/<reception>
+
+Every part is lower-case hex, so a key is safe as a path and as an S3 key, all
+objects of a study lie together, and an instance's key can be computed again
+from the object alone: the key is also its checksum.
+"""
+
+import hashlib
+
+STUDY_HEX = 40
+
+
+def instance_key(study_instance_uid: str, transfer_syntax_uid: str, dataset_sha256: str) -> str:
+    """Return the key of a SOP Instance whose dataset bytes have `dataset_sha256` (hex)."""
+    study = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:STUDY_HEX]
+    content = hashlib.sha256(f"{transfer_syntax_uid}\n{dataset_sha256}".encode()).hexdigest()
+    return f"{study[:2]}/{study[2:4]}/{study}/{content}"
+
+
+def quarantine_key(dataset_sha256: str, reception: str) -> str:
+    """Return the key of a received object that is kept aside.
+
+    `reception` is the spool's name of this reception (our own text): the same
+    bytes may be held twice, with different command UIDs.
+    """
+    name = hashlib.sha256(reception.encode()).hexdigest()[:32]
+    return f"00/{dataset_sha256[:2]}/{dataset_sha256}/{name}"

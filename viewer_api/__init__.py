@@ -1,0 +1,1 @@
+"""What people and stations see: DICOMweb and the operations API over HTTP."""
