@@ -1,0 +1,53 @@
+"""The one command line, ``lienthong``. Exit codes: 0 ok, 1 refused or failed, 2 usage."""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from deploy.commands import diagnosis, holding, peers, serving, tokens, transfer
+from deploy.commands.options import err
+from storage.base.errors import ImagingError
+
+app = typer.Typer(
+    help="Lienthong: a hospital imaging archive over DICOM and DICOMweb.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serving.serve)
+app.command("migrate")(serving.migrate)
+app.command("doctor")(diagnosis.examine)
+app.command("import")(transfer.import_folder)
+app.command("send")(transfer.send)
+app.add_typer(peers.app, name="peer")
+app.add_typer(tokens.app, name="token")
+app.add_typer(holding.app, name="quarantine")
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    *,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Print the version, or go on to the command."""
+    if show_version:
+        print(version("lienthong"))  # noqa: T201 - for scripts
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on standard error."""
+    try:
+        app()
+    except ImagingError as error:
+        err.print(f"lienthong: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

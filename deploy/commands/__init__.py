@@ -1,0 +1,1 @@
+"""The commands of ``lienthong``, one module a subject; `deploy.cli` names them."""

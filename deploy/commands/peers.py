@@ -1,0 +1,58 @@
+"""``lienthong peer``: the DICOM application entities that we know."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from deploy.commands.options import Config, opened, out
+from pacs import scu
+from storage.access import peers
+from storage.access.peers import Peer
+from storage.db.engine import transaction
+
+app = typer.Typer(help="The DICOM application entities that we know.", no_args_is_help=True)
+
+AETitle = Annotated[str, typer.Argument(metavar="AE_TITLE", help="The peer's AE title.")]
+
+
+@app.command()
+def add(
+    ae_title: AETitle,
+    host: Annotated[str, typer.Argument(help="Host name or address of the peer.")],
+    port: Annotated[int, typer.Argument(min=1, max=65535, help="Its DICOM port.")],
+    description: Annotated[str, typer.Option(help="What it is, for people.")] = "",
+    config: Config = None,
+) -> None:
+    """Register a peer, or change the one of that AE title."""
+    peer = Peer(ae_title=ae_title, host=host, port=port, description=description)
+    with opened(config) as node, transaction(node.engine) as session:
+        peers.add(session, peer)
+
+
+@app.command("list")
+def list_peers(config: Config = None) -> None:
+    """List the registered peers."""
+    with opened(config) as node, transaction(node.engine) as session:
+        known = peers.list_all(session)
+    table = Table("AE title", "host", "port", "description")
+    for peer in known:
+        table.add_row(peer.ae_title, peer.host, str(peer.port), peer.description)
+    out.print(table)
+
+
+@app.command()
+def remove(ae_title: AETitle, config: Config = None) -> None:
+    """Forget a peer."""
+    with opened(config) as node, transaction(node.engine) as session:
+        peers.remove(session, ae_title)
+
+
+@app.command()
+def echo(ae_title: AETitle, config: Config = None) -> None:
+    """Send a C-ECHO to a registered peer (PS3.4 Annex A)."""
+    with opened(config) as node:
+        with transaction(node.engine) as session:
+            peer = peers.get(session, ae_title)
+        scu.echo(peer.host, peer.port, peer.ae_title, node.settings.ae_title)
+    out.print(f"{peer.ae_title} at {peer.host}:{peer.port} answers")

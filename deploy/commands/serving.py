@@ -1,0 +1,131 @@
+"""``lienthong serve`` and ``lienthong migrate``: the running server and its schema."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from deploy.commands.options import Config, load, out
+from deploy.node import prepare
+from deploy.probes import reachable
+from deploy.supervisor import Role, Supervisor, role_command
+from storage.base import logs, settings
+from storage.base.errors import Conflict, StoreUnavailable
+from storage.base.settings import Settings
+from storage.spool import Spool
+
+log = logging.getLogger(__name__)
+
+ROLES: Final = ("dicom", "api", "worker")
+GRACE_S: Final = 20.0
+PORT_WAIT_S: Final = 5.0
+
+
+def serve(config: Config = None) -> None:
+    """Run the whole server until Ctrl-C or SIGTERM."""
+    given = settings.load(config)
+    logs.configure(given.log_level, given.log_format, "supervisor")
+    with prepare_folder(given), prepare(given):
+        Spool(given.spool_dir, reserve_bytes=given.spool_reserve_bytes).recover()
+        _await_ports(given)
+        supervisor = Supervisor(
+            [Role(name, role_command(name, str(config) if config else None)) for name in ROLES],
+            GRACE_S,
+            {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(_metrics_folder(given))},
+        )
+        threading.Thread(target=_announce, args=(given,), name="announce", daemon=True).start()
+        supervisor.run()
+
+
+def migrate(config: Config = None) -> None:
+    """Bring the database schema up to date."""
+    with prepare(load(config)):
+        out.print("the schema is up to date")
+
+
+@contextmanager
+def prepare_folder(given: Settings) -> Iterator[None]:
+    """Make the data folder and hold it against a second server.
+
+    Raises
+    ------
+    Conflict
+        Another server runs on this folder.
+    """
+    try:
+        given.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(given.data_dir / "serve.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"LIENTHONG_DATA_DIR {given.data_dir}: {error}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise Conflict(f"another server already runs on {given.data_dir.resolve()}") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _metrics_folder(given: Settings) -> Path:
+    folder = given.data_dir / "run" / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder.resolve()
+
+
+def _await_ports(given: Settings) -> None:
+    """Wait for the roles of a server that was killed to let go of their ports."""
+    for name, port in (("DICOM", given.dicom_port), ("HTTP", given.http_port)):
+        deadline = time.monotonic() + PORT_WAIT_S
+        while fault := _cannot_bind(given.bind, port):
+            if time.monotonic() > deadline:
+                raise Conflict(f"LIENTHONG_{name}_PORT {port} on {given.bind}: {fault}")
+            time.sleep(0.1)
+
+
+def _cannot_bind(host: str, port: int) -> str:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
+
+
+def _announce(given: Settings) -> None:
+    """Tell the person at the terminal when everything answers, and where."""
+    host = reachable(given.bind)
+    ready = f"http://{f'[{host}]' if ':' in host else host}:{given.http_port}/health/ready"
+    started = time.monotonic()
+    while not _answers(ready):
+        time.sleep(0.1)
+    log.info("ready", extra={"seconds": round(time.monotonic() - started, 2)})
+    if sys.stdout.isatty():
+        out.print(
+            f"\n  DICOM   {given.ae_title} at {given.bind}:{given.dicom_port}"
+            f"\n  HTTP    http://{given.bind}:{given.http_port}/docs"
+            f"\n  data    {given.data_dir.resolve()}"
+            "\n  token   lienthong token create --role admin\n"
+        )
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(urllib.error.URLError, OSError):
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == 200)  # noqa: PLR2004
+    return False

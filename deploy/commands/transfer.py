@@ -1,0 +1,91 @@
+"""``lienthong send`` and ``lienthong import``: files out to a peer, files in from a folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deploy import importing, sending
+from deploy.commands.options import Config, err, opened, out
+from deploy.importing import Imported
+from storage.access import peers
+from storage.access.peers import Peer
+from storage.base.errors import Malformed
+from storage.db.engine import transaction
+
+Paths = Annotated[
+    list[Path], typer.Argument(exists=True, help="DICOM files, or folders of them.")
+]
+
+
+def import_folder(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="What to import.")],
+    config: Config = None,
+) -> None:
+    """Take every DICOM file below FOLDER into the archive.
+
+    It can be stopped at any time and started again: it goes on where it was.
+    """
+    total = sum(1 for _ in importing.files_below(folder))
+    counted = {"stored": 0, "duplicate": 0, "failed": 0}
+    with opened(config) as node, _bar() as bar:
+        task = bar.add_task("import", total=total)
+
+        def progress(done: Imported) -> None:
+            counted["failed" if done.failed else done.verdict] += 1
+            bar.advance(task)
+
+        failed = importing.import_folder(node, folder, progress)
+    for one in failed:
+        out.print(f"{one.path}: {one.detail}", markup=False, soft_wrap=True)
+    out.print(
+        f"{counted['stored']} stored, {counted['duplicate']} held before, "
+        f"{counted['failed']} failed of {total} files"
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+def send(
+    peer: Annotated[
+        str, typer.Argument(metavar="PEER", help="A registered AE title, or AE_TITLE@host:port.")
+    ],
+    paths: Paths,
+    config: Config = None,
+) -> None:
+    """Send DICOM files to a peer by C-STORE, each dataset as it lies in its file."""
+    with opened(config) as node:
+        with transaction(node.engine) as session:
+            to = _addressed(peer) if "@" in peer else peers.get(session, peer)
+        files = [
+            file for path in paths for file in (importing.files_below(path) if path.is_dir() else [path])
+        ]
+        with _bar() as bar:
+            task = bar.add_task(f"send to {to.ae_title}", total=len(files))
+            failed = sending.send_files(
+                to, node.settings.ae_title, files, lambda: bar.advance(task)
+            )
+    for path, reason in failed:
+        out.print(f"{path}: {reason}", markup=False, soft_wrap=True)
+    out.print(f"{len(files) - len(failed)} sent, {len(failed)} failed of {len(files)} files")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _addressed(text: str) -> Peer:
+    ae_title, _, address = text.partition("@")
+    host, _, port = address.rpartition(":")
+    if not (ae_title and host and port.isdecimal()):
+        raise Malformed(f"{text}: expected AE_TITLE@host:port")
+    return Peer(ae_title=ae_title, host=host, port=int(port))
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+    )

@@ -1,0 +1,89 @@
+"""What answers, what does not, and what to do about it: ``lienthong doctor``."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deploy import probes
+from deploy.node import Node
+from pacs import scu
+from storage.access import peers
+from storage.archive import quarantine
+from storage.base.errors import ImagingError
+from storage.base.settings import Settings
+from storage.db import engine as database
+from storage.db import migrations
+from storage.db.engine import transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was tried; `advice` says what to do when it did not answer."""
+
+    subject: str
+    well: bool
+    said: str
+    advice: str = ""
+
+
+ADVICE: Final[Mapping[str, str]] = {
+    "database": "is the server running (`lienthong serve`)? else see LIENTHONG_DATABASE_URL",
+    "schema": "run `lienthong migrate`",
+    "objects": "see LIENTHONG_OBJECTS_URL, its disk and its credentials",
+    "spool": "make room on the disk of LIENTHONG_DATA_DIR; receiving goes on by itself",
+    "dicom": "is `lienthong serve` running? see its log, and LIENTHONG_DICOM_PORT",
+    "http": "is `lienthong serve` running? see its log, and LIENTHONG_HTTP_PORT",
+    "backlog": "see the log of the worker: it says what it waits for",
+    "parked": "look at the files in DATA_DIR/spool/parked and report the log's trace",
+    "quarantine": "look at `lienthong quarantine list`",
+    "peer": "is it switched on, and does it know our AE title, address and port?",
+}
+
+
+def examine(node: Node) -> Iterator[Finding]:
+    """Try every part of `node` and every registered peer, one finding each."""
+    for subject, probe in probes.of(node).items():
+        yield _tried(subject, probe)
+    yield _tried("schema", lambda: migrations.require_head(node.engine))
+    yield _tried("http", lambda: _http_answers(node.settings))
+    backlog = node.spool.backlog()
+    yield Finding(
+        "backlog",
+        well=backlog.count < 1000,  # noqa: PLR2004 - some seconds of work
+        said=f"{backlog.count} objects wait for ingest",
+        advice=ADVICE["backlog"],
+    )
+    parked = len(node.spool.parked())
+    yield Finding("parked", not parked, f"{parked} objects could not be processed", ADVICE["parked"])
+    with suppress(ImagingError), transaction(node.engine) as session:
+        held = quarantine.count(session)
+        yield Finding("quarantine", not held, f"{held} objects held", ADVICE["quarantine"])
+        known = peers.list_all(session)
+        for peer in known:
+            yield _tried(
+                f"peer {peer.ae_title}",
+                lambda peer=peer: scu.echo(  # type: ignore[misc]
+                    peer.host, peer.port, peer.ae_title, node.settings.ae_title
+                ),
+                ADVICE["peer"],
+            )
+
+
+def _tried(subject: str, probe: Callable[[], None], advice: str = "") -> Finding:
+    try:
+        probe()
+    except ImagingError as error:
+        return Finding(subject, well=False, said=str(error), advice=advice or ADVICE[subject])
+    return Finding(subject, well=True, said="answers")
+
+
+def _http_answers(settings: Settings) -> None:
+    url = f"http://{probes.reachable(settings.bind)}:{settings.http_port}/health/live"
+    try:
+        urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - our own address
+    except (urllib.error.URLError, OSError) as error:
+        raise ImagingError(f"{url}: {error}") from error

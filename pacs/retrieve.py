@@ -1,0 +1,103 @@
+"""How a stored SOP Instance is read again: whole, in pieces, or in another transfer syntax.
+
+What was received is what is given back. Every whole read is compared with the
+hash taken at reception, so a rotten byte is an error and never a picture.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from pacs import contexts, header, transcode
+from storage.archive.model import StoredInstance
+from storage.base.errors import NotSupported, StoreUnavailable
+from storage.objects.store import ObjectStore
+
+CHUNK: Final = 1 << 20
+FIRST_READ: Final = 64 << 10
+
+
+def read_dataset(store: ObjectStore, instance: StoredInstance) -> bytes:
+    """Return the dataset as it was received.
+
+    Raises
+    ------
+    StoreUnavailable
+        The store does not answer, or the bytes are not those that were received.
+    """
+    dataset = store.read(instance.object_key, instance.dataset_offset)
+    if hashlib.sha256(dataset).hexdigest() != instance.dataset_sha256:
+        raise _rotten(instance)
+    return dataset
+
+
+def stream_dataset(store: ObjectStore, instance: StoredInstance) -> Iterator[bytes]:
+    """Yield the dataset as it was received in pieces, with constant memory.
+
+    The last piece is given only when the whole has the right hash, so a reader
+    never takes a rotten object for a complete one.
+
+    Raises
+    ------
+    StoreUnavailable
+        As `read_dataset`, possibly after some pieces.
+    """
+    digest = hashlib.sha256()
+    kept = b""
+    for piece in store.stream(instance.object_key, instance.dataset_offset, chunk=CHUNK):
+        if kept:
+            yield kept
+        digest.update(piece)
+        kept = piece
+    if digest.hexdigest() != instance.dataset_sha256:
+        raise _rotten(instance)
+    yield kept
+
+
+def dataset_as(
+    store: ObjectStore, instance: StoredInstance, accepted: Collection[str]
+) -> tuple[str, bytes]:
+    """Return (transfer syntax, dataset) in one of the `accepted` transfer syntaxes.
+
+    The stored one is given whenever it is accepted; otherwise the first accepted
+    one of `contexts.TRANSCODE_TARGETS` to which the object can be converted
+    without loss.
+
+    Raises
+    ------
+    NotSupported
+        None of them is possible; the text says why.
+    """
+    dataset = read_dataset(store, instance)
+    if instance.transfer_syntax_uid in accepted:
+        return instance.transfer_syntax_uid, dataset
+    reasons = []
+    for target in contexts.TRANSCODE_TARGETS:
+        if target in accepted:
+            try:
+                return target, transcode.transcode(dataset, instance.transfer_syntax_uid, target)
+            except NotSupported as error:
+                reasons.append(str(error))
+    raise NotSupported(
+        "; ".join(reasons)
+        or f"stored in {instance.transfer_syntax_uid}, which the receiver does not take"
+    )
+
+
+def header_bytes(store: ObjectStore, instance: StoredInstance) -> bytes:
+    """Return the start of the dataset up to its pixel data, or all of it when there is none."""
+    length = min(FIRST_READ, instance.dataset_size)
+    while True:
+        start = store.read(instance.object_key, instance.dataset_offset, length)
+        end = header.pixel_data_at(start, instance.transfer_syntax_uid)
+        if end is not None:
+            return start[:end]
+        if length >= instance.dataset_size:
+            return start
+        length = min(length * 8, instance.dataset_size)
+
+
+def _rotten(instance: StoredInstance) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"SOP Instance {instance.sop_instance_uid}: the stored bytes are not those received"
+    )

@@ -1,0 +1,49 @@
+"""Run the whole suite: install the peers it needs, then the quick tests in parallel, the rest once.
+
+``python -m tests.run [pytest arguments]``; with arguments it is pytest itself.
+Peers are programs of other makers (DCMTK). Where one is absent it is installed
+if that is possible here; otherwise the run says loudly what is left out.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+PEERS: Final = {"storescu": "dcmtk", "strace": "strace"}
+QUICK: Final = "not faults and not slow"
+WORKERS: Final = "2"
+
+
+def install_peers() -> list[str]:
+    """Install absent peer programs by Debian's packages; return what is still absent."""
+    absent = {program for program in PEERS if shutil.which(program) is None}
+    if absent and shutil.which("apt-get") and os.geteuid() == 0:
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        packages = sorted({PEERS[program] for program in absent})
+        subprocess.run(["apt-get", "update", "-qq"], env=quiet, check=False)
+        subprocess.run(["apt-get", "install", "-y", "-qq", *packages], env=quiet, check=False)
+    return sorted(program for program in absent if shutil.which(program) is None)
+
+
+def pytest(*arguments: str) -> int:
+    """Run pytest and return its exit code."""
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what was asked for, else everything."""
+    left_out = install_peers()
+    if arguments:
+        return pytest(*arguments)
+    quick = pytest("-n", WORKERS, "--dist", "loadgroup", "-m", QUICK)
+    slow = pytest("-m", f"not ({QUICK})")
+    for program in left_out:
+        print(f"\n!!! LEFT OUT: {program} is not installed, the tests with it were skipped !!!")
+    return quick or slow
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
