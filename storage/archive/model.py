@@ -49,19 +49,20 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The verdict and, for a conflict, its reason (a `Reason` of quarantine) and detail."""
+    """The verdict and, for a conflict, its reason and a detail without patient data."""
 
     verdict: Verdict
     reason: str = ""
+    """A `quarantine.Reason`."""
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of C-FIND or QIDO-RS.
+    r"""One query of C-FIND or QIDO-RS.
 
     `keys` maps DICOM keywords to matching values as DICOM writes them: '' is
-    universal, ``\\\\`` separates list values, ``*`` ``?`` are wild where the VR
+    universal, ``\`` separates list values, ``*`` ``?`` are wild where the VR
     allows, ``-`` makes ranges of DA and TM. Keywords the level does not match on are ignored
     (`search.unsupported` names them).
     """
