@@ -1,0 +1,121 @@
+"""How our errors read in HTTP: problem details (RFC 9457)."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+from uuid import uuid4
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from storage.base.errors import (
+    Conflict,
+    ImagingError,
+    Malformed,
+    NotFound,
+    NotPermitted,
+    NotSupported,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = "5"
+
+
+class Unauthenticated(NotPermitted):
+    """The request carries no token, or one that is not valid."""
+
+
+class UnsupportedMediaType(NotSupported):
+    """The body is of a media type or coding that this route does not read."""
+
+
+class TooLarge(Malformed):
+    """The request is larger than a limit of this server."""
+
+
+class TooSlow(Malformed):
+    """The body stopped coming."""
+
+
+class Busy(Unavailable):
+    """All places for this kind of request are taken."""
+
+
+STATUS: Final[Mapping[type[ImagingError], int]] = {
+    Malformed: 400,
+    Unauthenticated: 401,
+    NotPermitted: 403,
+    NotFound: 404,
+    NotSupported: 406,
+    TooSlow: 408,
+    Conflict: 409,
+    TooLarge: 413,
+    UnsupportedMediaType: 415,
+    Unavailable: 503,
+}
+
+HEADERS: Final[Mapping[type[ImagingError], Mapping[str, str]]] = {
+    Unauthenticated: {"WWW-Authenticate": 'Bearer realm="lienthong"'},
+    TooSlow: {"Connection": "close"},
+    Unavailable: {"Retry-After": RETRY_AFTER_S},
+}
+
+
+def status_of(error: ImagingError) -> int:
+    """Return the status of the nearest ancestor of `error` in `STATUS`."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def answer(error: ImagingError) -> Response:
+    """Return the answer to an error that was raised on purpose."""
+    headers = next((HEADERS[kind] for kind in type(error).__mro__ if kind in HEADERS), {})
+    return problem(status_of(error), type(error).__name__, str(error), headers)
+
+
+def defect(error: Exception) -> Response:
+    """Log what nobody foresaw and answer 500 with the reference of the log line only."""
+    reference = uuid4().hex[:12]
+    log.error("http_defect", exc_info=error, extra={"reference": reference})
+    return problem(500, "InternalError", f"The fault was logged under {reference}.")
+
+
+def problem(
+    status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a problem document."""
+    content = {"title": title, "status": status, "detail": detail}
+    return JSONResponse(content, status, headers, MEDIA_TYPE)
+
+
+def register(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem document."""
+    app.add_exception_handler(ImagingError, _on_imaging_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+
+
+# `async` spares a change of thread; nothing is waited for.
+async def _on_imaging_error(_request: Request, error: Exception) -> Response:
+    return answer(error) if isinstance(error, ImagingError) else defect(error)
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    """Answer what the router itself refuses: no such path, no such method."""
+    if not isinstance(error, HTTPException):
+        return defect(error)
+    title = HTTPStatus(error.status_code).phrase.title().replace(" ", "")
+    return problem(error.status_code, title, str(error.detail), error.headers)
+
+
+async def _on_invalid_request(_request: Request, error: Exception) -> Response:
+    """Name the parameters that do not fit; never repeat their values."""
+    if not isinstance(error, RequestValidationError):
+        return defect(error)
+    faults = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+    return problem(422, "InvalidRequest", "; ".join(faults))
