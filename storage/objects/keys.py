@@ -9,8 +9,31 @@ from the object alone: the key is also its checksum.
 """
 
 import hashlib
+import re
+from typing import Final
+
+from storage.base.errors import Malformed
 
 STUDY_HEX = 40
+_KEY: Final = re.compile(r"[0-9a-f]+(/[0-9a-f]+)*")
+_PREFIX: Final = re.compile(r"([0-9a-f]+/)*[0-9a-f]*")
+
+
+def is_key(text: str) -> bool:
+    """Tell whether `text` has the form of a key."""
+    return _KEY.fullmatch(text) is not None
+
+
+def check_key(key: str) -> None:
+    """Raise `Malformed` unless `key` has the form of a key: so it cannot lead elsewhere."""
+    if not is_key(key):
+        raise Malformed(f"{key[:100]!r} is no object key")
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise `Malformed` unless a key can begin with `prefix`."""
+    if not _PREFIX.fullmatch(prefix):
+        raise Malformed(f"{prefix[:100]!r} is no beginning of an object key")
 
 
 def instance_key(study_instance_uid: str, transfer_syntax_uid: str, dataset_sha256: str) -> str:

@@ -31,19 +31,31 @@ class ObjectStore(Protocol):
     def put_files(self, items: Sequence[tuple[str, Path]]) -> None:
         """Store each file under its key; all are durable on return, or it raises.
 
-        The file may become a second name of the object: it must not be changed afterwards,
-        only unlinked. A key that exists with the same size is left as it is.
+        The file's bytes are durable already, as a spool record's are. It may become a second
+        name of the object: it must not be changed afterwards, only unlinked. A key that exists
+        with the same size is left as it is, one with another size is replaced.
+
+        Raises
+        ------
+        NotFound
+            A file is not there (any more).
         """
         ...
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        """Return bytes ``[offset, offset + length)``, to the end when `length` is None."""
+        """Return bytes ``[offset, offset + length)``, to the end when `length` is None.
+
+        Less, or nothing, when the object ends before. A negative number is `Malformed`.
+        """
         ...
 
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, chunk: int = 1 << 20
     ) -> Iterator[bytes]:
-        """Yield the same bytes in pieces of at most `chunk` bytes; opens before the first."""
+        """Yield the same bytes in pieces of at most `chunk` bytes.
+
+        The object is open on return, so `NotFound` and the like are raised here.
+        """
         ...
 
     def sha256(self, key: str, offset: int = 0) -> str:
