@@ -1,0 +1,151 @@
+"""One connection from its first PDU to its last: the acceptor's side of PS3.8 9.2."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pacs.scp import negotiation
+from pacs.scp.association import Association
+from pacs.scp.exchange import Caller, Service
+from pacs.scp.limits import Limits
+from pacs.scp.metrics import Metrics
+from pacs.scp.negotiation import Admit
+from pacs.scp.roster import Roster
+from pacs.upper_layer import pdu
+from pacs.upper_layer.connection import Connection
+from pacs.upper_layer.faults import (
+    NOT_SPECIFIED,
+    UNEXPECTED_PDU,
+    AssociationLost,
+    ProtocolFault,
+    Released,
+    TimedOut,
+)
+from pacs.upper_layer.messages import Messages
+from pacs.upper_layer.pdu import AssociateRequest, Rejection
+from storage.base.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+_PROVIDER: Final = 2
+"""A-ABORT source: DICOM UL service-provider (PS3.8 Table 9-26)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Who may associate, and what is served."""
+
+    ae_title: str | None
+    """Our AE title, which must be called; None: any will do."""
+    admit: Admit
+    services: Mapping[int, Service]
+    """Command field of a request → the service that answers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptor:
+    """Holds associations by the same rules; each `converse` runs in its own thread."""
+
+    acceptance: Acceptance
+    limits: Limits
+    metrics: Metrics
+    roster: Roster
+
+    def converse(self, connection: Connection, address: str) -> None:
+        """Hold one association, if it comes to one, and close the connection; never raises."""
+        farewell: bytes | None = None
+        try:
+            farewell = self._hold(connection, address)
+        except Released:
+            farewell = pdu.RELEASE_REPLY
+        except ProtocolFault as fault:
+            self._note("association_aborted", "protocol", address, str(fault))
+            farewell = pdu.encode_abort(_PROVIDER, fault.reason)
+        except AssociationLost as lost:
+            self._note("association_lost", "lost", address, str(lost))
+            farewell = pdu.encode_abort(_PROVIDER, NOT_SPECIFIED)
+        except Exception:
+            log.exception("association_failed", extra={"address": address})
+            self.metrics.refused("defect")
+            farewell = pdu.encode_abort(_PROVIDER, NOT_SPECIFIED)
+        finally:
+            self.roster.leave(connection)
+            _part(connection, farewell)
+
+    def _hold(self, connection: Connection, address: str) -> bytes | None:
+        """Negotiate and serve; return the last PDU to send, if any."""
+        try:
+            request = _read_request(connection)
+        except AssociationLost:  # a port scan, or the ARTIM timer: nobody to answer
+            self.metrics.refused("no request")
+            return None
+        rejection = self._rejection(request, address)
+        if rejection is not None:
+            return self._reject(request, rejection, address)
+        answer, contexts = negotiation.negotiate(request)
+        caller = Caller(request.calling_ae_title, request.called_ae_title, address)
+        association = Association(
+            Messages(connection, request.user.max_length),
+            contexts,
+            caller,
+            self.acceptance.services,
+            self.metrics,
+            self.limits,
+        )
+        if not self.roster.establish(connection, address, lambda: association.idle_since):
+            return self._reject(request, negotiation.LOCAL_LIMIT, address)
+        log.info("association_accepted", extra=_facts(request, address))
+        with self.metrics.associations.track_inprogress():
+            connection.send((pdu.encode_accept(answer),))
+            association.serve()
+        return None
+
+    def _rejection(self, request: AssociateRequest, address: str) -> Rejection | None:
+        try:
+            return negotiation.refuse(
+                request, self.acceptance.ae_title, self.acceptance.admit, address
+            )
+        except Unavailable as error:  # the peers cannot be looked up now
+            log.warning("admission_unavailable", extra={"reason": str(error)})
+            return negotiation.CONGESTION
+
+    def _reject(self, request: AssociateRequest, rejection: Rejection, address: str) -> bytes:
+        facts = {**_facts(request, address), "reason": rejection.text}
+        log.warning("association_rejected", extra=facts)
+        self.metrics.refused(rejection.text)
+        return pdu.encode_reject(rejection)
+
+    def _note(self, event: str, reason: str, address: str, detail: str) -> None:
+        log.warning(event, extra={"address": address, "reason": detail})
+        self.metrics.refused(reason)
+
+
+def _read_request(connection: Connection) -> AssociateRequest:
+    """Read the A-ASSOCIATE-RQ; the whole of it has to come within one time-out."""
+    kind, body = connection.read_pdu(connection.timeouts.request_s, finish_s=0)
+    if kind != pdu.ASSOCIATE_RQ:
+        raise ProtocolFault(f"PDU type {kind:02X}H before an association", UNEXPECTED_PDU)
+    return pdu.decode_request(body)
+
+
+def _part(connection: Connection, farewell: bytes | None) -> None:
+    """Send the last PDU, if any, and see that it arrives before the connection is closed."""
+    if farewell is None:
+        connection.close()
+        return
+    try:
+        connection.send((farewell,))
+    except (AssociationLost, TimedOut):
+        connection.close()
+    else:
+        connection.hang_up()
+
+
+def _facts(request: AssociateRequest, address: str) -> dict[str, str]:
+    return {
+        "calling_ae_title": request.calling_ae_title,
+        "called_ae_title": request.called_ae_title,
+        "address": address,
+        "implementation": request.user.implementation_version_name,
+    }

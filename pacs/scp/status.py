@@ -1,0 +1,71 @@
+"""How our errors read in DIMSE (PS3.7 Annex C and each service class of PS3.4)."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from storage.base.errors import (
+    Conflict,
+    ImagingError,
+    Malformed,
+    NotFound,
+    NotPermitted,
+    NotSupported,
+    Unavailable,
+)
+
+Table = Mapping[type[ImagingError], int]
+
+SUCCESS: Final = 0x0000
+PENDING: Final = 0xFF00
+PENDING_OPTIONAL_KEYS: Final = 0xFF01
+"""Matches are continuing, some optional keys were not supported (PS3.4 Table C.4-1)."""
+CANCEL: Final = 0xFE00
+
+# PS3.7 Annex C
+PROCESSING_FAILURE: Final = 0x0110
+SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
+NOT_AUTHORIZED: Final = 0x0124
+UNRECOGNIZED_OPERATION: Final = 0x0211
+
+# PS3.4 Tables C.4-2 and C.4-3
+SUBOPERATIONS_WARNING: Final = 0xB000
+SUBOPERATIONS_FAILED: Final = 0xA702
+DESTINATION_UNKNOWN: Final = 0xA801
+
+# PS3.4 Table B.2-1
+STORE: Final[Table] = {
+    Unavailable: 0xA700,  # Refused: Out of Resources
+    Conflict: 0xA900,  # Error: Data Set Does Not Match SOP Class
+    Malformed: 0xC000,  # Error: Cannot Understand
+    NotPermitted: NOT_AUTHORIZED,
+    NotSupported: SOP_CLASS_NOT_SUPPORTED,
+}
+
+# PS3.4 Table C.4-1
+FIND: Final[Table] = {
+    Unavailable: 0xA700,  # Refused: Out of Resources
+    Conflict: 0xA900,  # Error: Identifier Does Not Match SOP Class
+    Malformed: 0xC000,  # Failed: Unable to Process
+    NotPermitted: NOT_AUTHORIZED,
+    NotSupported: SOP_CLASS_NOT_SUPPORTED,
+}
+
+# PS3.4 Tables C.4-2 and C.4-3
+RETRIEVE: Final[Table] = {
+    Unavailable: 0xA701,  # Refused: Out of Resources - Unable to calculate number of matches
+    Conflict: 0xA900,  # Error: Identifier Does Not Match SOP Class
+    Malformed: 0xC000,  # Failed: Unable to Process
+    NotFound: DESTINATION_UNKNOWN,
+    NotPermitted: NOT_AUTHORIZED,
+    NotSupported: SOP_CLASS_NOT_SUPPORTED,
+}
+
+
+def status_of(error: ImagingError, table: Table) -> int:
+    """Return the status of the nearest ancestor of `error` named in `table`."""
+    return next((table[kind] for kind in type(error).__mro__ if kind in table), PROCESSING_FAILURE)
+
+
+def is_pending(status: int) -> bool:
+    """Whether more responses follow."""
+    return status in {PENDING, PENDING_OPTIONAL_KEYS}
