@@ -39,7 +39,9 @@ def encodings(declared: str) -> tuple[tuple[str, ...], str]:
     warning = f"(0008,0005) names unknown character sets: {len(unknown)}" if unknown else ""
     if known[0] in _STAND_ALONE:
         known = known[:1]
-    return tuple(codec for codec in known if codec not in _STAND_ALONE or known[0] == codec), warning
+    return tuple(
+        codec for codec in known if codec not in _STAND_ALONE or known[0] == codec
+    ), warning
 
 
 def _codec(name: str) -> str | None:

@@ -10,16 +10,35 @@ Open items and sequences are `_Frame`s on a list, so hostile nesting costs
 nothing; limits bound what the rest can cost. It knows nothing of what values mean.
 """
 
-import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, NoReturn
+from typing import Final
 
-from pydicom._dicom_dict import DicomDictionary
-
-from pacs import contexts, part10
+from pacs import contexts
+from pacs.encoding import (
+    BULK_VRS,
+    DELIMITERS,
+    EXPLICIT_LITTLE,
+    HEADER,
+    IMPLICIT_LITTLE,
+    ITEM,
+    ITEM_END,
+    KNOWN_VRS,
+    LONG_HEADER,
+    LONG_VRS,
+    PIXEL_DATA,
+    PIXEL_TAGS,
+    SEQUENCE_END,
+    SEQUENCE_TAGS,
+    SHORT_VRS,
+    SPECIAL_TAGS,
+    UNDEFINED,
+    Codec,
+    codec_of,
+    fault,
+    known_codec,
+)
 from pacs.part10 import Buffer
 from storage.base.errors import Malformed
 
@@ -37,68 +56,9 @@ KEPT_BULK: Final = 64 << 10
 """A binary value up to this size is kept with the header when a dataset streams by."""
 KEPT_OFFSET_TABLE: Final = 8 << 20
 
-UNDEFINED: Final = 0xFFFFFFFF
 ENDLESS: Final = 1 << 63
-
-PIXEL_DATA: Final = 0x7FE00010
-ITEM: Final = 0xFFFEE000
-ITEM_END: Final = 0xFFFEE00D
-SEQUENCE_END: Final = 0xFFFEE0DD
-_DELIMITERS: Final = frozenset((ITEM, ITEM_END, SEQUENCE_END))
-
-# PS3.5 Table 7.1-2: these have a 16-bit length; all others, and all future ones, 32 bits.
-SHORT_VRS: Final = frozenset(
-    b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
-)
-LONG_VRS: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-KNOWN_VRS: Final = SHORT_VRS | LONG_VRS
-BULK_VRS: Final = frozenset(b"OB OD OF OL OV OW UN".split())
-_SEQUENCE_TAGS: Final = frozenset(t for t, entry in DicomDictionary.items() if entry[0] == "SQ")
-_SPECIAL_TAGS: Final = _SEQUENCE_TAGS | _DELIMITERS | {PIXEL_DATA, 0}
-_PIXEL_TAGS: Final = frozenset((PIXEL_DATA, 0x7FE00008, 0x7FE00009))
-
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """One of the encodings of PS3.5 7.1 and 7.3."""
-
-    implicit: bool
-    big_endian: bool
-    element: Callable[[Buffer, int], tuple[int, int, bytes, int]]
-    """(group, number, VR, 16-bit length)"""
-    item: Callable[[Buffer, int], tuple[int, int, int]]
-    """(group, number, 32-bit length)"""
-    long: Callable[[Buffer, int], tuple[int]]
-
-
-def _codec(order: str, *, implicit: bool) -> Codec:
-    return Codec(
-        implicit,
-        order == ">",
-        struct.Struct(f"{order}HH2sH").unpack_from,
-        struct.Struct(f"{order}HHI").unpack_from,
-        struct.Struct(f"{order}I").unpack_from,
-    )
-
-
-IMPLICIT_LITTLE: Final = _codec("<", implicit=True)
-EXPLICIT_LITTLE: Final = _codec("<", implicit=False)
-EXPLICIT_BIG: Final = _codec(">", implicit=False)
-
-_CODECS: Final = {
-    contexts.IMPLICIT_VR_LITTLE_ENDIAN: IMPLICIT_LITTLE,
-    "1.2.840.10008.1.20": IMPLICIT_LITTLE,  # Papyrus 3, retired
-    contexts.EXPLICIT_VR_BIG_ENDIAN: EXPLICIT_BIG,
-    **dict.fromkeys(
-        (
-            uid
-            for uid in contexts.TRANSFER_SYNTAXES
-            if uid not in {contexts.IMPLICIT_VR_LITTLE_ENDIAN, contexts.EXPLICIT_VR_BIG_ENDIAN}
-            and uid != "1.2.840.10008.1.20"
-        ),
-        EXPLICIT_LITTLE,
-    ),
-}
+_ONE_OPEN: Final = 2
+"""Frames when one sequence of the dataset, or its pixel data, is being read."""
 
 
 class Kind(IntEnum):
@@ -163,17 +123,6 @@ class _Frame:
         self.delimited = delimited
 
 
-def fault(tag: int, offset: int, what: str) -> NoReturn:
-    """Raise `Malformed` naming the tag and where it stands."""
-    raise Malformed(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) at byte {offset}: {what}")
-
-
-def codec_of(transfer_syntax_uid: str, start: Buffer) -> Codec:
-    """Return how datasets in a transfer syntax are encoded; of unknown ones the start decides."""
-    known = _CODECS.get(transfer_syntax_uid)
-    return known or _CODECS[part10.guess_transfer_syntax(start)]
-
-
 class Scanner:
     """Reads one dataset and remembers where its top-level elements are.
 
@@ -210,7 +159,7 @@ class Scanner:
         self.elements: dict[int, tuple[bytes, int, int]] = {}
         self.pixel_data: PixelData | None = None
         self.segments: list[tuple[int, Buffer]] = []
-        self.codec = _CODECS.get(transfer_syntax_uid)
+        self.codec = known_codec(transfer_syntax_uid)
         self._frames: list[_Frame] = []
         self._buffer: Buffer = b""
         self._base = 0
@@ -261,10 +210,10 @@ class Scanner:
         group, number, length = codec.item(sequence, 0)
         if group << 16 | number != ITEM:
             fault(ITEM, 0, "not the start of a sequence")
-        end = len(sequence) if length == UNDEFINED else 8 + length
+        end = len(sequence) if length == UNDEFINED else HEADER + length
         frame = _Frame(Kind.ITEM, ITEM, codec, min(end, len(sequence)), delimited=True)
-        self.codec = frame.codec = self._codec_of_item(frame, 8)
-        self._position = 8
+        self.codec = frame.codec = self._codec_of_item(frame, HEADER)
+        self._position = HEADER
         self._frames = [frame]
         self._advance()
         return frame.codec
@@ -353,13 +302,17 @@ class Scanner:
         if not self._frames and not self._start():
             return
         self._advance()
-        if self._frames and self._frames[-1].kind is Kind.FRAGMENTS and len(self._frames) == 2:
+        if (
+            self._frames
+            and self._frames[-1].kind is Kind.FRAGMENTS
+            and len(self._frames) == _ONE_OPEN
+        ):
             self._forget_fragments()
         if self._kept + len(self._buffer) > MAX_BESIDES_BULK + 2 * len(chunk) + KEPT_OFFSET_TABLE:
             raise Malformed(f"more than {MAX_BESIDES_BULK} bytes besides binary values")
 
     def _start(self) -> bool:
-        if len(self._buffer) < 8:
+        if len(self._buffer) < HEADER:
             return False
         self._begin(ENDLESS)
         return True
@@ -401,24 +354,25 @@ class Scanner:
         if self._padding:
             self._check_padding()
 
-    def _elements(self, frame: _Frame) -> bool:  # noqa: C901, PLR0912 - the one hot loop
+    def _elements(self, frame: _Frame) -> bool:  # noqa: C901, PLR0915 - the one hot loop
         """Read elements; return False when more bytes are needed."""
         buffer, base = self._buffer, self._base
         codec, implicit, trace = frame.codec, frame.codec.implicit, self.trace
+        read, read_implicit = codec.element, codec.item
         elements = self.elements if len(self._frames) == 1 else None
         end = frame.end
-        last = min(end, base + len(buffer)) - 8
+        last = min(end, base + len(buffer)) - HEADER
         at = self._position
         count = self._counts[0]
         try:
             while at <= last:
                 if implicit:
-                    group, number, length = codec.item(buffer, at - base)
+                    group, number, length = read_implicit(buffer, at - base)
                     tag = group << 16 | number
                     vr = b""
-                    plain = length != UNDEFINED and tag not in _SPECIAL_TAGS
+                    plain = length != UNDEFINED and tag not in SPECIAL_TAGS
                 else:
-                    group, number, vr, length = codec.element(buffer, at - base)
+                    group, number, vr, length = read(buffer, at - base)
                     tag = group << 16 | number
                     plain = vr in SHORT_VRS
                 count += 1
@@ -433,7 +387,7 @@ class Scanner:
                         continue
                     count -= outcome is _WAIT
                     return outcome is _CHANGED
-                start = at + 8
+                start = at + HEADER
                 at = start + length
                 if at > end:
                     fault(tag, start, f"the value of {length} bytes runs past its dataset or item")
@@ -449,7 +403,7 @@ class Scanner:
     def _at_end(self, frame: _Frame) -> bool:
         """Close an item that ends by its length; return False when more bytes are needed."""
         if self._position < frame.end:
-            if frame.end - self._position < 8 and len(self._frames) > 1:
+            if frame.end - self._position < HEADER and len(self._frames) > 1:
                 fault(frame.tag, self._position, "the item ends inside an element")
             return False
         if frame.delimited and len(self._frames) > 1:
@@ -460,19 +414,19 @@ class Scanner:
     def _special(self, frame: _Frame, tag: int, vr: bytes, length: int) -> _Outcome:
         """Read an element that is not a short plain one."""
         at = self._position
-        if tag in _DELIMITERS:
+        if tag in DELIMITERS:
             return self._delimiter(frame, tag)
         if tag == 0 and length == 0 and len(self._frames) == 1 and self.elements:
             self._padding = True
             return _CHANGED
-        start = at + 8
+        start = at + HEADER
         codec = frame.codec
         if not codec.implicit:
             if vr in LONG_VRS or (vr.isalpha() and vr.isupper() and length == 0):
-                if at + 12 > self._base + len(self._buffer):
-                    return self._wait_for(frame, tag, at + 12)
-                start = at + 12
-                (length,) = codec.long(self._buffer, at + 8 - self._base)
+                if at + LONG_HEADER > self._base + len(self._buffer):
+                    return self._wait_for(frame, tag, at + LONG_HEADER)
+                start = at + LONG_HEADER
+                (length,) = codec.long(self._buffer, at + HEADER - self._base)
             elif not (vr.isalpha() and vr.isupper()):  # an implicit element among explicit ones
                 (length,) = codec.long(self._buffer, at + 4 - self._base)
                 vr = b""
@@ -486,7 +440,7 @@ class Scanner:
     def _delimiter(self, frame: _Frame, tag: int) -> _Outcome:
         if tag != ITEM_END or not frame.delimited:
             fault(tag, self._position, "a delimiter or item where an element belongs")
-        self._position += 8
+        self._position += HEADER
         self._close()
         return _CHANGED
 
@@ -495,18 +449,18 @@ class Scanner:
             return self._undefined(frame, tag, vr, start)
         if start + length > frame.end:
             fault(tag, start, f"the value of {length} bytes runs past its dataset or item")
-        if vr == b"SQ" or (not vr and tag in _SEQUENCE_TAGS):
+        if vr == b"SQ" or (not vr and tag in SEQUENCE_TAGS):
             self._open(Kind.SEQUENCE, frame.codec, tag, vr, start, length)
             return _CHANGED
         top = len(self._frames) == 1
         if top:
             self.elements[tag] = (vr, start, length)
-            if tag in _PIXEL_TAGS:
+            if tag in PIXEL_TAGS:
                 self.pixel_data = PixelData(tag, vr, self._position, start, length)
         if self.trace is not None:
             self.trace.append((Kind.VALUE, tag, vr, start, length, frame.codec))
         self._position = start + length
-        if vr in BULK_VRS or tag in _PIXEL_TAGS:
+        if vr in BULK_VRS or tag in PIXEL_TAGS:
             self._skip_bulk(length)
         return _PLAIN
 
@@ -526,9 +480,7 @@ class Scanner:
             fault(tag, start, f"undefined length with VR {vr.decode('ascii', 'replace')}")
         return _CHANGED
 
-    def _open(  # noqa: PLR0913 - the parts of an element
-        self, kind: Kind, codec: Codec, tag: int, vr: bytes, start: int, length: int
-    ) -> None:
+    def _open(self, kind: Kind, codec: Codec, tag: int, vr: bytes, start: int, length: int) -> None:
         if len(self._frames) > 2 * MAX_DEPTH:
             fault(tag, start, f"sequences nested deeper than {MAX_DEPTH}")
         if len(self._frames) == 1:
@@ -553,10 +505,10 @@ class Scanner:
 
     def _close_delimited(self, frame: _Frame) -> None:
         """Leave a sequence or fragments behind their delimiter."""
-        if len(self._frames) == 2 and frame.tag in self.elements:
+        if len(self._frames) == _ONE_OPEN and frame.tag in self.elements:
             vr, start, _ = self.elements[frame.tag]
             self.elements[frame.tag] = (vr, start, self._position - start)
-        self._position += 8
+        self._position += HEADER
         self._close()
 
     def _items(self, frame: _Frame) -> bool:
@@ -566,8 +518,8 @@ class Scanner:
             self._close()
             return True
         ready = self._base + len(self._buffer)
-        if at + 8 > min(frame.end, ready):
-            if at + 8 > frame.end:
+        if at + HEADER > min(frame.end, ready):
+            if at + HEADER > frame.end:
                 fault(frame.tag, at, "the sequence ends without its delimiter or inside an item")
             return False
         group, number, length = frame.codec.item(self._buffer, at - self._base)
@@ -577,13 +529,13 @@ class Scanner:
             return True
         if tag != ITEM:
             fault(frame.tag, at, f"an item is expected, not ({group:04X},{number:04X})")
-        return self._open_item(frame, at + 8, length)
+        return self._open_item(frame, at + HEADER, length)
 
     def _open_item(self, frame: _Frame, start: int, length: int) -> bool:
         end = frame.end if length == UNDEFINED else start + length
         if end > frame.end:
             fault(frame.tag, start, f"the item of {length} bytes runs past its sequence")
-        if self._streaming and length and start + 8 > self._base + len(self._buffer):
+        if self._streaming and length and start + HEADER > self._base + len(self._buffer):
             return False
         self._counts[1] += 1
         if self._counts[1] > MAX_ITEMS:
@@ -604,8 +556,10 @@ class Scanner:
 
     def _fragments(self, frame: _Frame) -> bool:
         """Read on in encapsulated pixel data; return False when more bytes are needed."""
-        found = self.pixel_data if len(self._frames) == 2 and frame.tag == PIXEL_DATA else None
-        while self._position + 8 <= min(frame.end, self._base + len(self._buffer)):
+        found = (
+            self.pixel_data if len(self._frames) == _ONE_OPEN and frame.tag == PIXEL_DATA else None
+        )
+        while self._position + HEADER <= min(frame.end, self._base + len(self._buffer)):
             at = self._position
             group, number, length = frame.codec.item(self._buffer, at - self._base)
             tag = group << 16 | number
@@ -614,17 +568,17 @@ class Scanner:
                     found.length = at - found.offset
                 self._close_delimited(frame)
                 return True
-            if tag != ITEM or length == UNDEFINED or at + 8 + length > frame.end:
+            if tag != ITEM or length == UNDEFINED or at + HEADER + length > frame.end:
                 fault(frame.tag, at, "a fragment is expected, or the fragment runs past the end")
-            if not self._fragment(frame, found, at + 8, length):
+            if not self._fragment(frame, found, at + HEADER, length):
                 return False
-        if self._position + 8 > frame.end:
+        if self._position + HEADER > frame.end:
             fault(frame.tag, self._position, "the fragments end without a delimiter")
         return False
 
     def _fragment(self, frame: _Frame, found: PixelData | None, start: int, length: int) -> bool:
         if found is not None and found.fragments is not None:
-            is_table = start == found.offset + 8
+            is_table = start == found.offset + HEADER
             if is_table and length:
                 if length > KEPT_OFFSET_TABLE:
                     fault(frame.tag, start, f"an offset table of {length} bytes")
@@ -640,7 +594,7 @@ class Scanner:
         if self.trace is not None:
             self.trace.append((Kind.FRAGMENT, frame.tag, b"", start, length, frame.codec))
         self._position = start + length
-        self._bulk += 8 + length
+        self._bulk += HEADER + length
         return True
 
     def _forget_fragments(self) -> None:
@@ -660,7 +614,7 @@ class Scanner:
 
     def _trailing_bytes(self) -> None:
         at = self._position - self._base
-        rest = bytes(self._buffer[at : at + 8]) if not self._streaming else self._last_bytes()
+        rest = bytes(self._buffer[at : at + HEADER]) if not self._streaming else self._last_bytes()
         if rest.strip(b"\0"):
             raise Malformed(f"the dataset is cut off inside an element at byte {self._position}")
 

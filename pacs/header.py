@@ -13,14 +13,8 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import tag_for_keyword
 
 from pacs import charsets
-from pacs.elements import (
-    BULK_VRS,
-    IMPLICIT_LITTLE,
-    Codec,
-    PixelData,
-    Scanner,
-    fault,
-)
+from pacs.elements import PixelData, Scanner
+from pacs.encoding import BULK_VRS, HEADER, IMPLICIT_LITTLE, Codec, fault
 from pacs.part10 import Buffer
 from storage.base import values
 from storage.base.errors import Conflict, Malformed
@@ -46,6 +40,8 @@ _NUMBERS: Final = {
 _LOCALISED: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 # PS3.5 6.2: one value whose leading spaces mean something
 _SINGLE_TEXT: Final = frozenset({"LT", "ST", "UR", "UT"})
+_PRIVATE_CREATORS: Final = range(0x10, 0x100)
+_EXACT_FLOATS: Final = 1e15
 _REQUIRED_UIDS: Final = (
     (SOP_CLASS_UID, "SOP Class UID"),
     (SOP_INSTANCE_UID, "SOP Instance UID"),
@@ -101,9 +97,9 @@ class Header:
         _, start, length = found
         for base, kept in self._segments:
             at = start - base
-            if 0 <= at and at + length <= len(kept):
+            if at >= 0 and at + length <= len(kept):
                 return bytes(kept[at : at + length])
-        fault(tag, start, f"a binary value of {length} bytes, not kept")
+        return fault(tag, start, f"a binary value of {length} bytes, not kept")
 
     def vr(self, tag: int) -> str:
         """Return the VR of an element as sent, else as the standard has it, else 'UN'."""
@@ -172,17 +168,18 @@ class Header:
             return int(first) if first.lstrip("+-").isdecimal() else int(float(first))
         except (ValueError, OverflowError):
             number = tag if isinstance(tag, int) else tag_of(tag)
-            fault(number, self.elements[number][1], "not a whole number")
+            return fault(number, self.elements[number][1], "not a whole number")
 
     def first_item(self, tag: int) -> "Header | None":
         """Return the first item of a sequence, None when there is none."""
         found = self.elements.get(tag)
-        if found is None or found[2] < 8 or self.vr(tag) != "SQ":
+        if found is None or found[2] < HEADER or self.vr(tag) != "SQ":
             return None
         kept = self.value(tag)
         scanner = Scanner(self.transfer_syntax_uid)
         try:
-            codec = scanner.read_first_item(kept, IMPLICIT_LITTLE if found[0] == b"UN" else self.codec)
+            outer = IMPLICIT_LITTLE if found[0] == b"UN" else self.codec
+            codec = scanner.read_first_item(kept, outer)
         except Malformed:
             return None  # UN of defined length: its content was nobody's promise
         return Header(scanner, codec, self._charset)
@@ -327,14 +324,17 @@ def tag_of(keyword: str) -> int:
 @lru_cache(maxsize=8192)
 def dictionary_vr(tag: int) -> str:
     """Return the VR of PS3.6, as 'OB or OW' where it depends, 'UN' for unknown tags."""
-    known = DicomDictionary.get(tag)
-    if known is None and 0x5000_0000 <= tag <= 0x60FF_FFFF and not tag >> 16 & 1:
-        known = DicomDictionary.get(tag & 0xFF00FFFF)  # repeating groups 50xx and 60xx
+    known = DicomDictionary.get(tag) or DicomDictionary.get(_repeating(tag))
     if known is not None:
         return known[0]
     if tag & 0xFFFF == 0:
         return "UL"
-    return "LO" if tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF else "UN"
+    return "LO" if tag >> 16 & 1 and tag & 0xFFFF in _PRIVATE_CREATORS else "UN"
+
+
+def _repeating(tag: int) -> int:
+    """Return the tag under which PS3.6 lists a repeating group (50xx curves, 60xx overlays)."""
+    return tag & 0xFF00FFFF if tag >> 24 in {0x50, 0x60} and not tag >> 16 & 1 else tag
 
 
 def _header(scanner: Scanner) -> Header:
@@ -344,6 +344,6 @@ def _header(scanner: Scanner) -> Header:
 
 
 def _plain_number(number: float) -> str:
-    if isinstance(number, float) and number.is_integer() and abs(number) < 1e15:  # noqa: PLR2004
+    if isinstance(number, float) and number.is_integer() and abs(number) < _EXACT_FLOATS:
         return str(int(number))
     return str(number)

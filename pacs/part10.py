@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from datetime import datetime
 from mmap import mmap
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -27,6 +27,13 @@ PREFIX: Final = b"DICM"
 MAX_META_BYTES: Final = 1 << 20
 """No file meta information is longer; what claims to be is not ours to read."""
 _MAX_TEXT: Final = 1024
+_SHORT: Final = 8
+"""Bytes before the value of an element with a 16-bit length."""
+_LONG: Final = 12
+_UNDEFINED: Final = 0xFFFFFFFF
+_GROUP_LENGTH: Final = 0x0000
+_PRIVATE_INFORMATION_CREATOR: Final = 0x0100
+_PRIVATE_INFORMATION: Final = 0x0102
 
 # Owner of (0002,0102) in the heads of the spool (PS3.10 7.1), after PS3.5 B.2.
 _PROVENANCE_CREATOR: Final = contexts.IMPLEMENTATION_CLASS_UID
@@ -82,10 +89,10 @@ def head(
         _element(0x0013, b"SH", contexts.IMPLEMENTATION_VERSION_NAME.encode()),
     ]
     if provenance is not None:
-        elements.append(_element(0x0100, b"UI", _uid(_PROVENANCE_CREATOR)))
-        elements.append(_element(0x0102, b"OB", msgspec.json.encode(provenance)))
+        elements.append(_element(_PRIVATE_INFORMATION_CREATOR, b"UI", _uid(_PROVENANCE_CREATOR)))
+        elements.append(_element(_PRIVATE_INFORMATION, b"OB", msgspec.json.encode(provenance)))
     meta = b"".join(elements)
-    length = _element(0x0000, b"UL", struct.pack("<I", len(meta)))
+    length = _element(_GROUP_LENGTH, b"UL", struct.pack("<I", len(meta)))
     return b"".join((PREAMBLE, PREFIX, length, meta))
 
 
@@ -140,8 +147,8 @@ def guess_transfer_syntax(buffer: Buffer, offset: int = 0) -> str:
     Malformed
         The bytes are not the start of a dataset.
     """
-    start = bytes(buffer[offset : offset + 8])
-    if len(start) < 8:
+    start = bytes(buffer[offset : offset + _SHORT])
+    if len(start) < _SHORT:
         raise Malformed(f"no dataset at byte {offset}: the data ends")
     explicit = _VR.fullmatch(start, 4, 6) is not None
     if int.from_bytes(start[:2], "little") in _FIRST_GROUPS and explicit:
@@ -151,7 +158,7 @@ def guess_transfer_syntax(buffer: Buffer, offset: int = 0) -> str:
     if explicit or int.from_bytes(start[:2], "little") not in _FIRST_GROUPS:
         raise Malformed(f"no dataset at byte {offset}: {start.hex(' ')} is no first element")
     (length,) = struct.unpack_from("<I", start, 4)
-    if length != 0xFFFFFFFF and length > len(buffer) - offset - 8:
+    if length != _UNDEFINED and length > len(buffer) - offset - _SHORT:
         raise Malformed(f"no dataset at byte {offset}: the first element runs past the end")
     return contexts.IMPLICIT_VR_LITTLE_ENDIAN
 
@@ -188,23 +195,23 @@ def _meta(buffer: Buffer, start: int) -> tuple[dict[int, bytes], int]:
         if position > len(buffer) or position - start > MAX_META_BYTES:
             raise Malformed(f"(0002,{number:04X}) at byte {value_start}: the value is cut off")
         meta[number] = bytes(buffer[value_start:position])
-        if number == 0 and length == 4:
-            declared_end = position + int.from_bytes(meta[0], "little")
+        if number == _GROUP_LENGTH:
+            declared_end = position + int.from_bytes(meta[_GROUP_LENGTH], "little")
     return meta, position
 
 
 def _meta_element(buffer: Buffer, position: int) -> tuple[int, int, int]:
-    start = bytes(buffer[position : position + 12])
-    if len(start) < 8:
+    start = bytes(buffer[position : position + _LONG])
+    if len(start) < _SHORT:
         raise Malformed(f"group 0002 at byte {position}: the data ends inside an element")
     _, number, vr, length = struct.unpack_from("<HH2sH", start)
     if not _VR.fullmatch(vr):  # some write it implicit, against PS3.10 7.1
-        return number, position + 8, struct.unpack_from("<I", start, 4)[0]
+        return number, position + _SHORT, struct.unpack_from("<I", start, 4)[0]
     if vr not in _LONG_VRS:
-        return number, position + 8, length
-    if len(start) < 12:
+        return number, position + _SHORT, length
+    if len(start) < _LONG:
         raise Malformed(f"(0002,{number:04X}) at byte {position}: the data ends inside an element")
-    return number, position + 12, struct.unpack_from("<I", start, 8)[0]
+    return number, position + _LONG, struct.unpack_from("<I", start, _SHORT)[0]
 
 
 def _is_deflated(meta: dict[int, bytes]) -> bool:
@@ -227,10 +234,11 @@ def _head(meta: dict[int, bytes], length: int) -> Head:
 
 def _provenance(meta: dict[int, bytes]) -> Provenance | None:
     """Read our own (0002,0102); another owner's private information is not ours to read."""
-    if _text(meta, 0x0100) != _PROVENANCE_CREATOR or 0x0102 not in meta:
+    if _text(meta, _PRIVATE_INFORMATION_CREATOR) != _PROVENANCE_CREATOR:
         return None
     try:
-        value: Any = msgspec.json.decode(meta[0x0102].rstrip(b"\0"), type=Provenance)
+        return msgspec.json.decode(
+            meta.get(_PRIVATE_INFORMATION, b"").rstrip(b"\0"), type=Provenance
+        )
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return value if isinstance(value, Provenance) else None
