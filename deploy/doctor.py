@@ -5,7 +5,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from deploy import probes
@@ -15,7 +14,6 @@ from storage.access import peers
 from storage.archive import quarantine
 from storage.base.errors import ImagingError
 from storage.base.settings import Settings
-from storage.db import engine as database
 from storage.db import migrations
 from storage.db.engine import transaction
 
@@ -58,7 +56,9 @@ def examine(node: Node) -> Iterator[Finding]:
         advice=ADVICE["backlog"],
     )
     parked = len(node.spool.parked())
-    yield Finding("parked", not parked, f"{parked} objects could not be processed", ADVICE["parked"])
+    yield Finding(
+        "parked", not parked, f"{parked} objects could not be processed", ADVICE["parked"]
+    )
     with suppress(ImagingError), transaction(node.engine) as session:
         held = quarantine.count(session)
         yield Finding("quarantine", not held, f"{held} objects held", ADVICE["quarantine"])
@@ -84,6 +84,6 @@ def _tried(subject: str, probe: Callable[[], None], advice: str = "") -> Finding
 def _http_answers(settings: Settings) -> None:
     url = f"http://{probes.reachable(settings.bind)}:{settings.http_port}/health/live"
     try:
-        urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - our own address
+        urllib.request.urlopen(url, timeout=5).close()
     except (urllib.error.URLError, OSError) as error:
         raise ImagingError(f"{url}: {error}") from error

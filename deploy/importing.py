@@ -8,22 +8,25 @@ a file that has not changed since it was stored is not read again.
 
 import hashlib
 import json
+import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from deploy.node import Node
-from pacs import part10
+from pacs import contexts, header, part10
 from pacs.ingest import Ingest, Ingested
 from pacs.part10 import Provenance
 from storage.archive.model import Verdict
 from storage.base.clock import utc_now
-from storage.base.errors import Rejected
-from storage.spool import Spool
+from storage.base.errors import Malformed, Rejected
+from storage.spool import Spool, SpoolRecord
 
 BATCH: Final = 64
+CHUNK: Final = 1 << 20
 SOURCE: Final = "IMPORT"
 
 
@@ -43,9 +46,7 @@ class Imported:
         return self.verdict not in {Verdict.STORED, Verdict.DUPLICATE}
 
 
-def import_folder(
-    node: Node, folder: Path, progress: Callable[[Imported], None]
-) -> list[Imported]:
+def import_folder(node: Node, folder: Path, progress: Callable[[Imported], None]) -> list[Imported]:
     """Import every file below `folder` and return those that failed, with the reason.
 
     `progress` is called once for each file, also for those done in an earlier run.
@@ -122,6 +123,36 @@ def _import_batch(
         yield _result(waiting[result.record.name], result)
 
 
+def _spool_file(spool: Spool, path: Path) -> SpoolRecord:
+    """Put the dataset of a file into the spool as it lies there.
+
+    The dataset says what it is: file meta information that contradicts it is
+    the work of some other program and is not kept.
+    """
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise Malformed("the file is empty")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            found = part10.split(content)
+            if found.sop_class_uid == contexts.MEDIA_STORAGE_DIRECTORY:
+                raise Malformed("a DICOMDIR: the files that it lists are imported, not itself")
+            with memoryview(content) as whole, whole[found.length :] as dataset:
+                return _spool_dataset(spool, dataset, found.transfer_syntax_uid)
+
+
+def _spool_dataset(spool: Spool, dataset: memoryview, transfer_syntax_uid: str) -> SpoolRecord:
+    read = header.scan(dataset, transfer_syntax_uid)
+    sop_class, sop_instance = read.text("SOPClassUID"), read.text("SOPInstanceUID")
+    header.check(read, sop_class, sop_instance)
+    provenance = Provenance(received_at=utc_now(), wire="import", source_ae_title=SOURCE)
+    head = part10.head(sop_class, sop_instance, transfer_syntax_uid, provenance)
+    with spool.incoming(head) as incoming:
+        for start in range(0, len(dataset), CHUNK):
+            with dataset[start : start + CHUNK] as chunk:
+                incoming.write(chunk)
+    return incoming.record
+
+
 def _same_file(one: Imported, other: Imported) -> bool:
     return (one.size, one.mtime_ns) == (other.size, other.mtime_ns)
 
@@ -130,3 +161,33 @@ def _result(file: Imported, result: Ingested) -> Imported:
     if result.verdict in {Verdict.STORED, Verdict.DUPLICATE}:
         return Imported(file.path, file.size, file.mtime_ns, str(result.verdict), result.detail)
     return Imported(file.path, file.size, file.mtime_ns, "", f"in quarantine: {result.detail}")
+
+
+class _Journal:
+    """What earlier runs did with the files of one folder: JSON lines, appended file by file."""
+
+    def __init__(self, folder: Path, imported: Path) -> None:
+        name = hashlib.sha256(os.fsencode(imported.resolve())).hexdigest()[:32]
+        self._path = folder / f"{name}.jsonl"
+        self.done: Mapping[str, Imported] = {one.path: one for one in self._read()}
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a", encoding="utf-8", errors="surrogateescape")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def note(self, done: Imported) -> None:
+        """Append what became of one file."""
+        if self.done.get(done.path) != done:
+            self._file.write(json.dumps(asdict(done)) + "\n")
+            self._file.flush()
+
+    def _read(self) -> Iterator[Imported]:
+        if not self._path.exists():
+            return
+        for line in self._path.read_text("utf-8", "surrogateescape").splitlines():
+            with suppress(ValueError, TypeError):  # the last line of a run that was cut short
+                yield Imported(**json.loads(line))

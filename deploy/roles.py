@@ -32,9 +32,7 @@ def _api(node: Node, stop: threading.Event) -> None:
     from deploy import probes  # noqa: PLC0415
     from viewer_api import service  # noqa: PLC0415
 
-    service.serve(
-        node.settings, node.engine, node.store, node.spool, probes.of(node), stop
-    )
+    service.serve(node.settings, node.engine, node.store, node.spool, probes.of(node), stop)
 
 
 ROLES: Final[Mapping[str, Callable[[Node, threading.Event], None]]] = {

@@ -17,7 +17,11 @@ def examine(config: Config = None) -> None:
         with Node.of(given) as node:
             findings = list(doctor.examine(node))
     except ImagingError as error:
-        findings = [doctor.Finding("database", False, str(error), doctor.ADVICE["database"])]
+        findings = [
+            doctor.Finding(
+                "database", well=False, said=str(error), advice=doctor.ADVICE["database"]
+            )
+        ]
     for one in findings:
         mark = "[green]ok[/green]" if one.well else "[red]no[/red]"
         table.add_row(one.subject, mark, one.said, "" if one.well else one.advice)

@@ -1,6 +1,5 @@
 """``lienthong serve`` and ``lienthong migrate``: the running server and its schema."""
 
-import contextlib
 import fcntl
 import logging
 import os
@@ -9,7 +8,6 @@ import socket
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,7 +123,8 @@ def _announce(given: Settings) -> None:
 
 
 def _answers(url: str) -> bool:
-    with contextlib.suppress(urllib.error.URLError, OSError):
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)  # noqa: PLR2004
-    return False
+    try:
+        urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - our own address
+    except OSError:  # URLError and HTTPError (503) among them
+        return False
+    return True

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from storage.access.tokens import Role
 
 from deploy.commands.options import Config, opened, out
 from storage.access import tokens
-from storage.access.tokens import Role
 from storage.db.engine import transaction
 
 app = typer.Typer(help="Bearer tokens for HTTP.", no_args_is_help=True)

@@ -1,22 +1,21 @@
 """``lienthong send`` and ``lienthong import``: files out to a peer, files in from a folder."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from storage.access.peers import Peer
 
 from deploy import importing, sending
 from deploy.commands.options import Config, err, opened, out
 from deploy.importing import Imported
 from storage.access import peers
-from storage.access.peers import Peer
 from storage.base.errors import Malformed
 from storage.db.engine import transaction
 
-Paths = Annotated[
-    list[Path], typer.Argument(exists=True, help="DICOM files, or folders of them.")
-]
+Paths = Annotated[list[Path], typer.Argument(exists=True, help="DICOM files, or folders of them.")]
 
 
 def import_folder(
@@ -58,9 +57,7 @@ def send(
     with opened(config) as node:
         with transaction(node.engine) as session:
             to = _addressed(peer) if "@" in peer else peers.get(session, peer)
-        files = [
-            file for path in paths for file in (importing.files_below(path) if path.is_dir() else [path])
-        ]
+        files = [file for path in paths for file in _files(path)]
         with _bar() as bar:
             task = bar.add_task(f"send to {to.ae_title}", total=len(files))
             failed = sending.send_files(
@@ -71,6 +68,10 @@ def send(
     out.print(f"{len(files) - len(failed)} sent, {len(failed)} failed of {len(files)} files")
     if failed:
         raise typer.Exit(1)
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return importing.files_below(path) if path.is_dir() else [path]
 
 
 def _addressed(text: str) -> Peer:

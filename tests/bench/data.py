@@ -9,7 +9,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
 def write_series(folder: Path, instances: int, rows: int, columns: int, seed: int = 1) -> Path:
-    """Write one CT series of `instances` slices, ``(rows, columns) uint16``, and return `folder`."""
+    """Write a CT series of `instances` slices, ``(rows, columns) uint16``; return `folder`."""
     folder.mkdir(parents=True)
     noise = random.Random(seed)
     study, series = generate_uid(), generate_uid()

@@ -110,9 +110,7 @@ def lienthong(folder: Path) -> Archive:
         )
         return sum(study["00201208"]["Value"][0] for study in studies or ())
 
-    return Archive(
-        "Lienthong", "LIENTHONG", [program, "serve"], folder, dicom, environment, count
-    )
+    return Archive("Lienthong", "LIENTHONG", [program, "serve"], folder, dicom, environment, count)
 
 
 def orthanc(folder: Path) -> Archive | None:

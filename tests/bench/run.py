@@ -134,8 +134,8 @@ def _measure(archive: Archive, load: Load, folder: Path, associations: int) -> d
 
 def _table(figures: Figures) -> str:
     lines = [
-        "| objects | associations | archive | answered /s | findable /s"
-        " | CPU ms per instance | peak MB | ratio to Orthanc, answered (spread) | findable |",
+        "| objects | associations | archive | answered /s | findable /s | CPU ms | peak MB"
+         " | ratio to Orthanc, answered (spread) | findable (spread) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for (load, associations, name), rounds in sorted(

@@ -29,7 +29,8 @@ import sys
 from deploy.supervisor import Role, Supervisor
 folder, grace, linger = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 role = open(folder + "/role.py").read()
-roles = [Role(name, [sys.executable, "-c", role, name, folder, linger]) for name in ("first", "second")]
+command = [sys.executable, "-c", role]
+roles = [Role(name, [*command, name, folder, linger]) for name in ("first", "second")]
 Supervisor(roles, grace).run()
 """
 

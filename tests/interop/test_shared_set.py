@@ -86,7 +86,11 @@ def test_every_readable_file_is_stored_or_held_or_refused_with_a_reason(sending:
     print(f"instances stored {len(stored)}, objects held {Counter(h['reason'] for h in held)}")
 
     assert len(sending.answers) > 690
-    assert set(table) <= {"Success", "Error: CannotUnderstand", "Error: DataSetDoesNotMatchSOPClass"}
+    assert set(table) <= {
+        "Success",
+        "Error: CannotUnderstand",
+        "Error: DataSetDoesNotMatchSOPClass",
+    }
     assert len(stored) > 600
 
 

@@ -1,0 +1,1 @@
+"""Send DICOM files to a peer by C-STORE, each dataset exactly as it lies in its file."""
