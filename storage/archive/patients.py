@@ -1,0 +1,162 @@
+"""Which patient an object belongs to: never two persons in one row.
+
+A patient is found by Patient ID and its issuer *and* by demographics that do not
+contradict each other. The first value of an attribute stays, blanks are filled.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import any_, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import BigInteger, Text
+
+from storage.archive import rows, tables
+from storage.archive.model import Level
+from storage.archive.rows import Value
+from storage.base import names
+from storage.db.engine import Session
+
+Identifier = tuple[str, str]
+"""Patient ID and its issuer; a Patient ID of '' identifies nobody."""
+
+_TABLE = tables.patients
+
+
+@dataclass(slots=True, eq=False)
+class Patient:
+    """A patient of the index, or one about to be in it."""
+
+    values: dict[str, Value]
+    """Every column of the attributes."""
+    id: int | None = None
+    """None until the row is written."""
+    filled: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def patient_id(self) -> str:
+        """The first Patient ID this patient came with."""
+        return str(self.values["patient_id"])
+
+    @property
+    def identifier(self) -> Identifier:
+        """The Patient ID with its issuer."""
+        return self.patient_id, str(self.values["issuer_of_patient_id"])
+
+    @property
+    def copied(self) -> dict[str, Value]:
+        """What a study keeps a copy of."""
+        return {name: self.values[name] for name in ("patient_id", "patient_name_key")}
+
+
+class Likeness(StrEnum):
+    """How the demographics of two records compare."""
+
+    SAME = "same"
+    """Name and birth date are given in both and equal, or empty in both."""
+    COMPATIBLE = "compatible"
+    """What is given in both is equal."""
+    OTHER = "other"
+
+
+def identifier(attributes: Mapping[str, str]) -> Identifier:
+    """Return the identifier that an object gives its patient."""
+    return (
+        rows.clean(attributes.get("PatientID", "")),
+        rows.clean(attributes.get("IssuerOfPatientID", "")),
+    )
+
+
+def likeness(one: Mapping[str, Value], other: Mapping[str, Value]) -> Likeness:
+    """Compare name (folded, in any order) and birth date; PatientSex is too often wrong."""
+    ours, theirs = str(one["patient_name"]), str(other["patient_name"])
+    born, also_born = one["patient_birth_date"], other["patient_birth_date"]
+    if not names.same_person_name(ours, theirs) or (born and also_born and born != also_born):
+        return Likeness.OTHER
+    same_words = bool(one["patient_name_key"]) == bool(other["patient_name_key"])
+    return Likeness.SAME if same_words and born == also_born else Likeness.COMPATIBLE
+
+
+def certainly_same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
+    """Return whether name and birth date are given in both records and equal."""
+    given = one["patient_name_key"] and one["patient_birth_date"]
+    return bool(given) and likeness(one, other) is Likeness.SAME
+
+
+def choose(candidates: Sequence[Patient], values: Mapping[str, Value]) -> Patient | None:
+    """Return the one of `candidates`, all with the same identifier, that `values` describe.
+
+    None when they describe another person, or when a blank leaves it open which.
+    """
+    alike = {id(one): likeness(one.values, values) for one in candidates}
+    same = [one for one in candidates if alike[id(one)] is Likeness.SAME]
+    if same:
+        return same[0]
+    compatible = [one for one in candidates if alike[id(one)] is Likeness.COMPATIBLE]
+    return compatible[0] if len(compatible) == 1 else None
+
+
+def load(session: Session, ids: Iterable[int]) -> dict[int, Patient]:
+    """Return the patients with these row ids."""
+    wanted = literal([*set(ids)], ARRAY(BigInteger))
+    found = session.execute(select(_TABLE).where(_TABLE.c.id == any_(wanted))).mappings()
+    return {row["id"]: Patient({**row}, row["id"]) for row in found}
+
+
+def ids_of(session: Session, identifiers: Iterable[Identifier]) -> dict[Identifier, list[int]]:
+    """Return the row ids of the patients that each identifier is of, oldest first."""
+    known = tables.patient_identifiers
+    wanted = {identifier for identifier in identifiers if identifier[0]}
+    starts = literal([text[: tables.INDEXED_CHARACTERS] for text, _ in wanted], ARRAY(Text))
+    statement = (
+        select(known.c.identifier, known.c.issuer, known.c.patient_ref)
+        .where(tables.start_of(known.c.identifier) == any_(starts))
+        .order_by(known.c.patient_ref)
+    )
+    found: dict[Identifier, list[int]] = {}
+    for text, issuer, patient_ref in session.execute(statement) if wanted else ():
+        if (text, issuer) in wanted:
+            found.setdefault((text, issuer), []).append(patient_ref)
+    return found
+
+
+def fill(patient: Patient, attributes: Mapping[str, str]) -> None:
+    """Fill the blanks of `patient` from an object of the same person.
+
+    Its Patient ID is that of `patient`, or `patient` has none: so whoever fills holds
+    the lock of that identifier. An issuer is never added to an identifier that had none.
+    """
+    found = rows.fills(Level.PATIENT, patient.values, attributes)
+    if "patient_id" not in found:
+        found.pop("issuer_of_patient_id", None)
+    patient.values.update(found)
+    patient.filled.update(found)
+
+
+def write(session: Session, patients: Sequence[Patient], received_at: datetime) -> None:
+    """Insert the new ones of `patients` and write what was filled in the others."""
+    new = [one for one in patients if one.id is None]
+    if new:
+        statement = insert(_TABLE).returning(_TABLE.c.id, sort_by_parameter_order=True)
+        added = [{**one.values, "received_at": received_at} for one in new]
+        for one, row_id in zip(new, session.execute(statement, added).scalars(), strict=True):
+            one.id = row_id
+    filled = [one for one in patients if one.filled and one not in new]
+    for one in filled:
+        session.execute(update(_TABLE).where(_TABLE.c.id == one.id).values(one.filled))
+        if one.copied.keys() & one.filled.keys():
+            copies = update(tables.studies).where(tables.studies.c.patient_ref == one.id)
+            session.execute(copies.values(one.copied))
+    named = new + [one for one in filled if "patient_id" in one.filled]
+    _identify(session, [one for one in named if one.patient_id])
+
+
+def _identify(session: Session, patients: Sequence[Patient]) -> None:
+    added = [
+        {"patient_ref": one.id, "identifier": one.patient_id, "issuer": one.identifier[1]}
+        for one in patients
+    ]
+    if added:
+        session.execute(insert(tables.patient_identifiers), added)
