@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from storage.base.errors import Malformed, StoreUnavailable
 
-__all__ = ["Engine", "Session", "check", "create", "parse_url", "transaction"]
+__all__ = ["Engine", "Session", "check", "create", "database_errors", "parse_url", "transaction"]
 
 CONNECT_TIMEOUT_S: Final = 2
 POOL_TIMEOUT_S: Final = 5
@@ -128,14 +128,14 @@ def transaction(engine: Engine) -> Iterator[Session]:
     Malformed
         A value cannot be held by the database, such as text with a NUL.
     """
-    with _sorted_errors(), Session(engine, expire_on_commit=False) as session, session.begin():
+    with database_errors(), Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 
 def check(engine: Engine) -> None:
     """Raise `StoreUnavailable` unless the database answers and keeps what it commits."""
     query = text("SELECT name FROM pg_settings WHERE name = ANY(:names) AND setting = 'off'")
-    with _sorted_errors(), engine.connect() as connection:
+    with database_errors(), engine.connect() as connection:
         off = connection.scalars(query, {"names": [*_DURABLE]}).all()
     if off:
         raise StoreUnavailable(
@@ -144,7 +144,8 @@ def check(engine: Engine) -> None:
 
 
 @contextmanager
-def _sorted_errors() -> Iterator[None]:
+def database_errors() -> Iterator[None]:
+    """Sort what the driver raises into our own errors; what is left is a defect."""
     try:
         yield
     except PoolTimeoutError as error:
