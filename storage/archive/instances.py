@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Text, any_, bindparam, literal, select, text, update
+from sqlalchemy import Text, any_, bindparam, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.schema import Table
 
-from storage.archive import incidents, patients, rows, tables
-from storage.archive.attributes import REQUIRED, of_level
+from storage.archive import incidents, matching, patients, rows, tables
+from storage.archive.attributes import REQUIRED, of_level, visible
 from storage.archive.incidents import Incident, Kind
-from storage.archive.model import Level, Outcome, ReceivedInstance, Verdict
+from storage.archive.model import Level, Outcome, ReceivedInstance, StoredInstance, Verdict
 from storage.archive.patients import Identifier, Likeness, Patient
 from storage.archive.quarantine import Reason
 from storage.archive.rows import Value
@@ -31,6 +31,22 @@ from storage.db.engine import Session
 
 ATTEMPTS: Final = 5
 
+_RETRIEVE_KEYS: Final = tuple(
+    visible(Level.IMAGE)[keyword]
+    for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+)
+_LOCATED: Final = (
+    tables.studies.c.study_instance_uid,
+    tables.series.c.series_instance_uid,
+    tables.instances.c.sop_instance_uid,
+    tables.instances.c.sop_class_uid,
+    tables.instances.c.transfer_syntax_uid,
+    func.coalesce(tables.instances.c.number_of_frames, 1).label("number_of_frames"),
+    tables.instances.c.object_key,
+    tables.instances.c.dataset_offset,
+    tables.instances.c.dataset_size,
+    tables.instances.c.dataset_sha256,
+)
 _PATIENT_KEYWORDS: Final = tuple(row.keyword for row in of_level(Level.PATIENT) if row.received)
 _NOTICED: Final = {
     Kind.PATIENT_CONFLICT: "the same Patient ID came with another name or birth date",
@@ -133,6 +149,41 @@ def record(session: Session, received: Sequence[ReceivedInstance]) -> list[Outco
         except _Raced:
             continue
     raise StoreUnavailable("the index is changed by others at the same UIDs")
+
+
+def locate(session: Session, keys: Mapping[str, str]) -> list[StoredInstance]:
+    r"""Return where the instances under `keys` lie, by study, series and instance number.
+
+    `keys` has PatientID and the UIDs of a study, series or instance, in any
+    combination; a UID may be a list, separated by ``\`` (PS3.4 C.4.2.2.1). Other
+    keys are ignored.
+
+    Raises
+    ------
+    Malformed
+        No key is given, or one is no UID.
+    """
+    given = {row: keys.get(row.keyword, "") for row in _RETRIEVE_KEYS}
+    found = [matching.condition(row, value, Level.IMAGE) for row, value in given.items() if value]
+    conditions = [one.clause for one in found if one is not None and one.selective]
+    if not conditions or len(conditions) < len(found):
+        raise Malformed("a retrieval names a Patient ID or UIDs without wild cards")
+    series, studies = tables.series, tables.studies
+    statement = (
+        select(*_LOCATED)
+        .select_from(tables.instances)
+        .join(series, series.c.id == tables.instances.c.series_ref)
+        .join(studies, studies.c.id == series.c.study_ref)
+        .where(*conditions)
+        .order_by(
+            studies.c.id,
+            tables.SERIES_NUMBER,
+            series.c.id,
+            tables.INSTANCE_NUMBER,
+            tables.instances.c.id,
+        )
+    )
+    return [StoredInstance(**row) for row in session.execute(statement).mappings()]
 
 
 def _check(one: ReceivedInstance) -> None:
