@@ -20,6 +20,7 @@ PENDING: Final = 0xFF00
 PENDING_OPTIONAL_KEYS: Final = 0xFF01
 """Matches are continuing, some optional keys were not supported (PS3.4 Table C.4-1)."""
 CANCEL: Final = 0xFE00
+OUT_OF_RESOURCES: Final = 0xA700
 
 # PS3.7 Annex C
 PROCESSING_FAILURE: Final = 0x0110
