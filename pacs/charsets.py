@@ -22,6 +22,7 @@ _STAND_ALONE: Final = frozenset({"UTF8", "GB18030", "GBK"})
 _STATEFUL: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 _RUNS: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*", re.DOTALL)
 _C1: Final = re.compile(rb"[\x80-\x9f]")
+_C1_TEXT: Final = re.compile("[\x80-\x9f]")
 # PS3.5 6.1.2.5.3: each of these brings the first character set back.
 _DELIMITERS: Final = {"PN": frozenset(b"\r\n\f\\^="), "": frozenset(b"\r\n\t\f\\")}
 
@@ -60,9 +61,11 @@ def decode(value: bytes, declared: str, vr: str = "") -> tuple[str, str]:
     if codecs[0] in _LATIN_1 and ESCAPE not in value:
         return _latin_or_utf_8(value, declared, warning)
     try:
-        return _declared(value, codecs, _DELIMITERS.get(vr, _DELIMITERS[""])), warning
+        text = _declared(value, codecs, _DELIMITERS.get(vr, _DELIMITERS[""]))
     except (UnicodeError, LookupError):
         return _undeclared(value)
+    # The control codes C1 stand for nothing in any DICOM character set (PS3.5 6.1.3).
+    return _undeclared(value) if _C1_TEXT.search(text) else (text, warning)
 
 
 def _latin_or_utf_8(value: bytes, declared: str, warning: str) -> tuple[str, str]:

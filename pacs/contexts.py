@@ -117,6 +117,7 @@ TRANSFER_SYNTAXES: Final[tuple[str, ...]] = (
         if kind == "Transfer Syntax"
         and uid not in _NOT_STORABLE
         and uid not in NATIVE  # these stand at both ends
+        and uid not in _NEWER_TRANSFER_SYNTAXES  # pynetdicom adds them to the dictionary
     ),
     *_NEWER_TRANSFER_SYNTAXES,
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -127,6 +128,12 @@ TRANSFER_SYNTAXES: Final[tuple[str, ...]] = (
 # The Storage Service Class beyond the SOP classes whose name says so (PS3.4 B.5):
 # two retired image classes without a name, and classes that name storage but store nothing.
 _UNNAMED_STORAGE = frozenset({"1.2.840.10008.5.1.4.1.1.12.77", "1.2.840.10008.5.1.4.1.1.40"})
+_NEWER_STORAGE = {
+    "1.2.840.10008.5.1.4.1.1.9.100.1": "Waveform Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.9.100.2": "Waveform Acquisition Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.66.8": "Height Map Segmentation Storage",
+}
 _STORAGE_IN_NAME_ONLY = frozenset(
     {
         MEDIA_STORAGE_DIRECTORY,
@@ -135,7 +142,9 @@ _STORAGE_IN_NAME_ONLY = frozenset(
     }
 )
 
-STORAGE_SOP_CLASSES: Final[frozenset[str]] = frozenset(
+_NEWER = _NEWER_TRANSFER_SYNTAXES | _NEWER_STORAGE
+
+STORAGE_SOP_CLASSES: Final[frozenset[str]] = frozenset(_NEWER_STORAGE) | frozenset(
     uid
     for uid, (name, kind, *_) in UID_dictionary.items()
     if kind == "SOP Class"
@@ -144,7 +153,9 @@ STORAGE_SOP_CLASSES: Final[frozenset[str]] = frozenset(
 )
 """Every storage SOP class of PS3.6 Annex A, current and retired."""
 
-OTHER_SERVICES: Final[frozenset[str]] = frozenset(UID_dictionary) - STORAGE_SOP_CLASSES
+OTHER_SERVICES: Final[frozenset[str]] = (
+    frozenset(UID_dictionary) | frozenset(_NEWER_TRANSFER_SYNTAXES)
+) - STORAGE_SOP_CLASSES
 """Every registered UID that is no storage SOP class."""
 
 
@@ -192,4 +203,4 @@ def offers(stored: str) -> tuple[str, ...]:
 def name_of(uid: str) -> str:
     """Return the UID's name in PS3.6, or the UID itself."""
     known = UID_dictionary.get(uid)
-    return (known[0] if known else _NEWER_TRANSFER_SYNTAXES.get(uid, "")) or uid
+    return (known[0] if known else _NEWER.get(uid, "")) or uid

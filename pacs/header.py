@@ -117,9 +117,9 @@ class Header:
         if number not in self.elements:
             return ""
         vr = self.vr(number)
-        if vr in _NUMBERS or vr == "AT" or " or " in vr:
+        if vr in _NUMBERS or vr in {"AT", "US or SS"}:
             return self._numbers(number, vr)
-        if vr in {"SQ", "UN"} or vr.encode() in BULK_VRS:
+        if vr == "SQ" or vr[-2:].encode() in BULK_VRS:
             return ""
         return self._text(number, vr)
 
@@ -301,7 +301,8 @@ def clean(text: str, vr: str) -> str:
     if vr in _SINGLE_TEXT:
         return text.rstrip()
     if "\\" not in text:
-        return text.strip()
+        # Empty groups at the end of a name may be left out (PS3.5 6.2.1.1).
+        return text.strip().rstrip("= ") if vr == "PN" else text.strip()
     joined = "\\".join(part.strip() for part in text.split("\\"))
     return joined if joined.strip("\\") else ""
 
