@@ -2,22 +2,102 @@
 
 import logging
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from pacs.ingest import Ingest
+from pacs.scp.acceptor import Acceptance
+from pacs.scp.echo import echo
+from pacs.scp.exchange import Service
+from pacs.scp.find import find
+from pacs.scp.get import get
+from pacs.scp.limits import Limits
+from pacs.scp.listener import Listener
+from pacs.scp.metrics import Metrics
+from pacs.scp.move import move
+from pacs.scp.negotiation import admission
+from pacs.scp.store import store as receive
+from pacs.scu.association import Address
+from pacs.upper_layer import dimse
+from storage.access.book import PeerBook
+from storage.archive import instances, search
+from storage.archive.model import Match, Query, StoredInstance
 from storage.base.clock import utc_now
 from storage.base.errors import Unavailable
 from storage.base.settings import Settings
-from storage.db.engine import Engine
+from storage.db.engine import Engine, transaction
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
 
 log = logging.getLogger(__name__)
 
+GRACE_S: Final = 15.0
 IDLE_S: Final = 1.0
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
+
+
+def serve_dicom(
+    settings: Settings, engine: Engine, store: ObjectStore, spool: Spool, stop: threading.Event
+) -> None:
+    """Answer associations until `stop` is set, then let the running ones finish.
+
+    Raises
+    ------
+    StoreUnavailable
+        The port cannot be listened on.
+    """
+    listener = dicom_listener(settings, engine, store, spool)
+    listener.start()
+    log.info("listening", extra={"address": settings.bind, "port": listener.port})
+    stop.wait()
+    listener.stop(GRACE_S)
+
+
+def dicom_listener(
+    settings: Settings, engine: Engine, store: ObjectStore, spool: Spool
+) -> Listener:
+    """Return a listener with every DIMSE service of the product, not started yet."""
+    book = PeerBook(engine)
+    accepts = admission(settings.unknown_peers, lambda title: book.find(title) is not None)
+    return Listener(
+        (settings.bind, settings.dicom_port),
+        Acceptance(settings.ae_title, accepts, _services(settings, engine, store, spool, book)),
+        Limits(
+            max_associations=settings.max_associations,
+            max_associations_per_peer=settings.max_associations_per_peer,
+            max_object_bytes=settings.max_object_bytes,
+        ),
+        Metrics(),
+    )
+
+
+def _services(
+    settings: Settings, engine: Engine, store: ObjectStore, spool: Spool, book: PeerBook
+) -> Mapping[int, Service]:
+    def matches(query: Query, limit: int) -> Iterator[Match]:
+        return search.iterate(engine, query, limit)
+
+    def locate(keys: Mapping[str, str]) -> Sequence[StoredInstance]:
+        with transaction(engine) as session:
+            return instances.locate(session, keys)
+
+    def resolve(ae_title: str) -> Address | None:
+        peer = book.find(ae_title)
+        return Address(peer.ae_title, peer.host, peer.port) if peer else None
+
+    title = settings.ae_title
+    return {
+        dimse.C_ECHO_RQ: echo,
+        dimse.C_STORE_RQ: partial(receive, spool=spool),
+        dimse.C_FIND_RQ: partial(
+            find, search=matches, ae_title=title, max_results=settings.max_find_results
+        ),
+        dimse.C_MOVE_RQ: partial(move, locate=locate, store=store, resolve=resolve, ae_title=title),
+        dimse.C_GET_RQ: partial(get, locate=locate, store=store),
+    }
 
 
 def work(
@@ -33,8 +113,7 @@ def work(
     pause_s = FIRST_PAUSE_S
     while not stop.is_set():
         try:
-            taken = ingest.run_once()
-            if not taken:
+            if not ingest.run_once():
                 _settle(Ingest(engine, store, imported), imported, settings, stop)
                 _settle(ingest, spool, settings, stop)
                 spool.wait(IDLE_S)

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from storage.access.peers import Peer
 
 from deploy import importing, sending
 from deploy.commands.options import Config, err, opened, out
 from deploy.importing import Imported
+from pacs.scu.association import Address
 from storage.access import peers
 from storage.base.errors import Malformed
-from storage.db.engine import transaction
+from storage.db.engine import Session, transaction
 
 Paths = Annotated[list[Path], typer.Argument(exists=True, help="DICOM files, or folders of them.")]
 
@@ -56,7 +56,7 @@ def send(
     """Send DICOM files to a peer by C-STORE, each dataset as it lies in its file."""
     with opened(config) as node:
         with transaction(node.engine) as session:
-            to = _addressed(peer) if "@" in peer else peers.get(session, peer)
+            to = _addressed(peer) if "@" in peer else _registered(session, peer)
         files = [file for path in paths for file in _files(path)]
         with _bar() as bar:
             task = bar.add_task(f"send to {to.ae_title}", total=len(files))
@@ -74,12 +74,17 @@ def _files(path: Path) -> Iterable[Path]:
     return importing.files_below(path) if path.is_dir() else [path]
 
 
-def _addressed(text: str) -> Peer:
+def _registered(session: Session, ae_title: str) -> Address:
+    peer = peers.get(session, ae_title)
+    return Address(peer.ae_title, peer.host, peer.port)
+
+
+def _addressed(text: str) -> Address:
     ae_title, _, address = text.partition("@")
     host, _, port = address.rpartition(":")
     if not (ae_title and host and port.isdecimal()):
         raise Malformed(f"{text}: expected AE_TITLE@host:port")
-    return Peer(ae_title=ae_title, host=host, port=int(port))
+    return Address(ae_title, host, int(port))
 
 
 def _bar() -> Progress:

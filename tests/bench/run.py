@@ -133,11 +133,11 @@ def _measure(archive: Archive, load: Load, folder: Path, associations: int) -> d
 
 
 def _table(figures: Figures) -> str:
-    lines = [
+    head = (
         "| objects | associations | archive | answered /s | findable /s | CPU ms | peak MB"
-         " | ratio to Orthanc, answered (spread) | findable (spread) |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+        " | ratio to Orthanc, answered (spread) | findable (spread) |"
+    )
+    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     for (load, associations, name), rounds in sorted(
         figures.items(), key=lambda item: (item[0][0], item[0][1])
     ):
