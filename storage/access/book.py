@@ -1,4 +1,4 @@
-"""The registered peers, at hand: read at most every few seconds, and kept when the database is away.
+"""The registered peers at hand: read every few seconds, kept while the database is away.
 
 An association must not fail because the database does: objects are received
 without it.
