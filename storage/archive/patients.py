@@ -4,12 +4,11 @@ A patient is found by Patient ID and its issuer *and* by demographics that do no
 contradict each other. The first value of an attribute stays, blanks are filled.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import any_, insert, literal, select, update
+from sqlalchemy import any_, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger, Text
 
@@ -98,10 +97,14 @@ def choose(candidates: Sequence[Patient], values: Mapping[str, Value]) -> Patien
     return compatible[0] if len(compatible) == 1 else None
 
 
-def load(session: Session, ids: Iterable[int]) -> dict[int, Patient]:
+def load(session: Session, ids: Collection[int]) -> dict[int, Patient]:
     """Return the patients with these row ids."""
-    wanted = literal([*set(ids)], ARRAY(BigInteger))
-    found = session.execute(select(_TABLE).where(_TABLE.c.id == any_(wanted))).mappings()
+    wanted = [*ids]
+    if not wanted:
+        return {}
+    found = session.execute(
+        select(_TABLE).where(_TABLE.c.id == any_(literal(wanted, ARRAY(BigInteger))))
+    ).mappings()
     return {row["id"]: Patient({**row}, row["id"]) for row in found}
 
 
@@ -133,30 +136,3 @@ def fill(patient: Patient, attributes: Mapping[str, str]) -> None:
         found.pop("issuer_of_patient_id", None)
     patient.values.update(found)
     patient.filled.update(found)
-
-
-def write(session: Session, patients: Sequence[Patient], received_at: datetime) -> None:
-    """Insert the new ones of `patients` and write what was filled in the others."""
-    new = [one for one in patients if one.id is None]
-    if new:
-        statement = insert(_TABLE).returning(_TABLE.c.id, sort_by_parameter_order=True)
-        added = [{**one.values, "received_at": received_at} for one in new]
-        for one, row_id in zip(new, session.execute(statement, added).scalars(), strict=True):
-            one.id = row_id
-    filled = [one for one in patients if one.filled and one not in new]
-    for one in filled:
-        session.execute(update(_TABLE).where(_TABLE.c.id == one.id).values(one.filled))
-        if one.copied.keys() & one.filled.keys():
-            copies = update(tables.studies).where(tables.studies.c.patient_ref == one.id)
-            session.execute(copies.values(one.copied))
-    named = new + [one for one in filled if "patient_id" in one.filled]
-    _identify(session, [one for one in named if one.patient_id])
-
-
-def _identify(session: Session, patients: Sequence[Patient]) -> None:
-    added = [
-        {"patient_ref": one.id, "identifier": one.patient_id, "issuer": one.identifier[1]}
-        for one in patients
-    ]
-    if added:
-        session.execute(insert(tables.patient_identifiers), added)

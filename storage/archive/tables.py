@@ -87,7 +87,8 @@ def _attributes(level: Level) -> Iterator[Column[object]]:
 patients: Final = Table(
     "patients",
     Base.metadata,
-    _id(),
+    # taken from the sequence beforehand: a patient has no other name to find the new row by
+    Column("id", BigInteger, Identity(), primary_key=True),
     *_attributes(Level.PATIENT),
     _instant("received_at"),
 )
