@@ -3,9 +3,12 @@
 PS3.18 8.7 (media types), RFC 9110 12.5.1 (Accept), RFC 2387 (multipart/related).
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+from starlette.requests import Request
 
 from storage.base.errors import Malformed
 
@@ -21,6 +24,8 @@ AS_STORED: Final = "*"
 
 MAX_HEADER: Final = 8192
 MAX_RANGES: Final = 64
+
+_TOKEN: Final = re.compile(r"[0-9A-Za-z!#$%&'*+\-.^_`|~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,8 @@ def best(accept: str, offers: Sequence[str]) -> str | None:
 def _wish(media_type: MediaType) -> Wish:
     syntax = media_type.parameters.get("transfer-syntax", "")
     if media_type.essence in {MULTIPART_RELATED, "multipart/*"}:
-        return Wish(media_type.parameters.get("type", ANY).lower(), True, syntax)
+        part_type = media_type.parameters.get("type", ANY).lower()
+        return Wish(part_type, multipart=True, transfer_syntax=syntax)
     multipart = None if media_type.essence == ANY else False
     return Wish(media_type.essence, multipart, syntax)
 
@@ -157,4 +163,11 @@ def _split(text: str, separator: str) -> Iterator[str]:
 
 
 def _is_token(text: str) -> bool:
-    return bool(text) and text.isascii() and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in text)
+    return (
+        bool(text) and text.isascii() and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in text)
+    )
+
+
+def accepted(request: Request) -> str:
+    """Return the Accept query parameter, else the header (PS3.18 8.3.3.1)."""
+    return request.query_params.get("accept") or request.headers.get("accept", "")

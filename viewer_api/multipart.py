@@ -19,6 +19,7 @@ MAX_PART_HEADERS: Final = 8 << 10
 MAX_PARTS: Final = 5_000
 MAX_PREAMBLE: Final = 64 << 10
 MAX_PADDING: Final = 1 << 10
+PIECE: Final = 1 << 20
 
 # RFC 2046 5.1.1: 1 to 70 characters, the last one no space
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
@@ -156,3 +157,17 @@ def write(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
         yield from part.body
         lead = "\r\n"
     yield f"{lead}--{boundary}--\r\n".encode("ascii")
+
+
+def gathered(pieces: Iterable[bytes], size: int = PIECE) -> Iterator[bytes]:
+    """Yield the same bytes in pieces of at least `size`: each costs a change of thread."""
+    waiting: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        waiting.append(piece)
+        length += len(piece)
+        if length >= size:
+            yield b"".join(waiting)
+            waiting, length = [], 0
+    if waiting:
+        yield b"".join(waiting)

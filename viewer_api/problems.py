@@ -81,7 +81,7 @@ def answer(error: ImagingError) -> Response:
 def defect(error: Exception) -> Response:
     """Log what nobody foresaw and answer 500 with the reference of the log line only."""
     reference = uuid4().hex[:12]
-    log.error("http_defect", exc_info=error, extra={"reference": reference})
+    log.error("http_defect", exc_info=error, extra={"request_id": reference})
     return problem(500, "InternalError", f"The fault was logged under {reference}.")
 
 

@@ -7,6 +7,14 @@ from viewer_api.media import ANY, Wish
 DICOM, OCTETS = media.DICOM, media.OCTET_STREAM
 
 
+def several(media_type: str, transfer_syntax: str = "") -> Wish:
+    return Wish(media_type, multipart=True, transfer_syntax=transfer_syntax)
+
+
+def single(media_type: str, transfer_syntax: str = "") -> Wish:
+    return Wish(media_type, multipart=False, transfer_syntax=transfer_syntax)
+
+
 @pytest.mark.parametrize(
     ("accept", "expected"),
     [
@@ -16,38 +24,38 @@ DICOM, OCTETS = media.DICOM, media.OCTET_STREAM
         pytest.param("*/*; transfer-syntax=*", [Wish(ANY, None, "*")], id="anything as stored"),
         pytest.param(
             "multipart/related; type=application/octet-stream; transfer-syntax=*",
-            [Wish(OCTETS, True, "*")],
+            [several(OCTETS, "*")],
             id="unquoted type, as viewers send it",
         ),
         pytest.param(
             'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.3',
-            [Wish(OCTETS, True, "1.2.3")],
+            [several(OCTETS, "1.2.3")],
             id="quoted type",
         ),
         pytest.param(
             'Multipart/Related;TYPE="Application/DICOM";Transfer-Syntax="1.2.3"',
-            [Wish(DICOM, True, "1.2.3")],
+            [several(DICOM, "1.2.3")],
             id="any case, no spaces, quoted transfer syntax",
         ),
-        pytest.param("multipart/related", [Wish(ANY, True)], id="multipart of anything"),
-        pytest.param("multipart/*", [Wish(ANY, True)], id="any multipart"),
+        pytest.param("multipart/related", [several(ANY)], id="multipart of anything"),
+        pytest.param("multipart/*", [several(ANY)], id="any multipart"),
         pytest.param(
-            "application/dicom; transfer-syntax=1.2.3", [Wish(DICOM, False, "1.2.3")], id="single"
+            "application/dicom; transfer-syntax=1.2.3", [single(DICOM, "1.2.3")], id="single"
         ),
         pytest.param(
             'multipart/related; type="a/b;c,d"; boundary="x\\"y", image/jpeg',
-            [Wish("a/b;c,d", True), Wish("image/jpeg", False)],
+            [several("a/b;c,d"), single("image/jpeg")],
             id="separators inside quotation marks",
         ),
         pytest.param(
             "a/b;q=0.2, c/d, e/f;q=0.9",
-            [Wish("c/d", False), Wish("e/f", False), Wish("a/b", False)],
+            [single("c/d"), single("e/f"), single("a/b")],
             id="best quality first",
         ),
-        pytest.param("a/b;q=0, c/d;q=0.001", [Wish("c/d", False)], id="quality 0 means never"),
-        pytest.param("a/b, c/d", [Wish("a/b", False), Wish("c/d", False)], id="order among equals"),
+        pytest.param("a/b;q=0, c/d;q=0.001", [single("c/d")], id="quality 0 means never"),
+        pytest.param("a/b, c/d", [single("a/b"), single("c/d")], id="order among equals"),
         pytest.param(
-            "nonsense, a/b;q=high, c/d;q=7, ;;, a/b;x, e/f", [Wish("e/f", False)], id="unreadable"
+            "nonsense, a/b;q=high, c/d;q=7, ;;, a/b;x, e/f", [single("e/f")], id="unreadable"
         ),
         pytest.param("garbage", [], id="nothing readable"),
     ],

@@ -1,0 +1,62 @@
+"""The root of the URLs in our answers, behind any proxy (RFC 7239, PS3.18 8.2)."""
+
+import re
+from typing import Final
+
+from starlette.datastructures import Headers
+
+FORWARDING: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""Headers by which a proxy shows itself."""
+
+_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._\-]{1,253})(:[0-9]{1,5})?")
+_PREFIX: Final = re.compile(r"(/[0-9A-Za-z._~\-]{1,64}){1,8}")
+_PAIR: Final = re.compile(r'\s*([a-z]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))\s*', re.IGNORECASE)
+_LOCAL_HOSTS: Final = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?")
+_LOCAL_PEERS: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+
+
+def root_url(headers: Headers, scheme: str, public_url: str) -> str:
+    """Return scheme, host and path prefix without a final slash.
+
+    `public_url` wins; else what the nearest client-side proxy says in Forwarded or
+    X-Forwarded-Proto, -Host, -Prefix; else the Host header. What is no plain
+    scheme, host or path is passed over.
+    """
+    if public_url:
+        return public_url.rstrip("/")
+    forwarded = _forwarded(headers.get("forwarded", ""))
+    proto = forwarded.get("proto") or _first(headers, "x-forwarded-proto")
+    host = forwarded.get("host") or _first(headers, "x-forwarded-host")
+    prefix = _first(headers, "x-forwarded-prefix").rstrip("/")
+    if proto.lower() not in {"http", "https"}:
+        proto = scheme
+    if not _AUTHORITY.fullmatch(host):
+        host = headers.get("host", "")
+    if not _AUTHORITY.fullmatch(host):
+        host = "localhost"
+    if not _PREFIX.fullmatch(prefix):
+        prefix = ""
+    return f"{proto.lower()}://{host}{prefix}"
+
+
+def is_local(peer: str, headers: Headers) -> bool:
+    """Whether a request was made on this machine and came through no proxy.
+
+    The Host must be a local name too: a web page elsewhere can make a browser here
+    connect to us, but not under such a name.
+    """
+    return (
+        peer in _LOCAL_PEERS
+        and not any(name in headers for name in FORWARDING)
+        and _LOCAL_HOSTS.fullmatch(headers.get("host", "").lower()) is not None
+    )
+
+
+def _first(headers: Headers, name: str) -> str:
+    return headers.get(name, "").partition(",")[0].strip()
+
+
+def _forwarded(text: str) -> dict[str, str]:
+    """Read the first element of a Forwarded header: the proxy that the client spoke to."""
+    pairs = (_PAIR.fullmatch(pair) for pair in text.partition(",")[0].split(";"))
+    return {pair[1].lower(): pair[2] or pair[3] or "" for pair in pairs if pair}

@@ -1,0 +1,79 @@
+"""The HTTP interface, put together."""
+
+import threading
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+
+from storage.base.settings import Settings
+from storage.db.engine import Engine
+from storage.objects.store import ObjectStore
+from storage.spool import Spool
+from viewer_api import problems
+from viewer_api.deps import Callers, Parts
+from viewer_api.dicomweb import retrieving, search, storing
+from viewer_api.edge import Edge
+from viewer_api.health import Health
+from viewer_api.metrics import Metrics
+from viewer_api.rest import figures, health, operations
+from viewer_api.uploads import Uploads
+
+
+def create(
+    settings: Settings,
+    engine: Engine,
+    store: ObjectStore,
+    spool: Spool,
+    probes: Mapping[str, Callable[[], None]],
+    stopping: threading.Event,
+) -> FastAPI:
+    """Return the ASGI app.
+
+    Parameters
+    ----------
+    probes
+        One for each part of the node: silence is health, `Unavailable` gives the reason.
+    stopping
+        Once set, the node says that it is not ready any more.
+    """
+    # docs and OpenAPI have routes of their own, that ask who calls
+    app = FastAPI(
+        title="Lienthong",
+        version=version("lienthong"),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    metrics = Metrics(lambda: _gauges(spool))
+    app.state.parts = Parts(
+        settings=settings,
+        engine=engine,
+        store=store,
+        spool=spool,
+        health=Health(probes, stopping),
+        metrics=metrics,
+        callers=Callers(engine),
+        uploads=Uploads(),
+    )
+    problems.register(app)
+    app.add_middleware(Edge, metrics=metrics)
+    dicomweb = APIRouter(prefix="/dicom-web", tags=["DICOMweb"])
+    for router in (search.router, retrieving.router, storing.router):
+        dicomweb.include_router(router)
+    for router in (dicomweb, operations.router, health.router, figures.router):
+        app.include_router(router)
+    return app
+
+
+def _gauges(spool: Spool) -> dict[str, tuple[str, float]]:
+    waiting = spool.backlog()
+    return {
+        "lienthong_spool_records": ("Received objects that wait for ingest", waiting.count),
+        "lienthong_spool_bytes": ("Bytes of their datasets", waiting.bytes),
+        "lienthong_spool_oldest_timestamp_seconds": (
+            "When the oldest of them was received, 0 when none waits",
+            waiting.oldest.timestamp() if waiting.oldest else 0,
+        ),
+    }

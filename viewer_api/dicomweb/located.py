@@ -1,0 +1,59 @@
+"""Finding the stored instances of a path, and the conditional headers of what is stored."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from storage.archive import instances
+from storage.archive.model import StoredInstance
+from storage.base import values
+from storage.base.errors import NotFound
+from storage.db.engine import transaction
+from viewer_api import deps
+
+IMMUTABLE: Final = "private, no-cache"
+"""What is stored never changes, but who may see it does: keep it and ask every time."""
+
+
+def instances_of(
+    request: Request, study: str, series: str = "", instance: str = ""
+) -> Sequence[StoredInstance]:
+    """Return the instances that a path names, each level checked to be the parent of the next.
+
+    Raises
+    ------
+    Malformed
+        One is no UID.
+    NotFound
+        Nothing is stored there.
+    """
+    given = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": instance}
+    keys = {keyword: values.uid(uid) for keyword, uid in given.items() if uid}
+    with transaction(deps.parts(request).engine) as session:
+        found = instances.locate(session, keys)
+    if not found:
+        raise NotFound(f"no such {['study', 'series', 'instance'][len(keys) - 1]}")
+    return found
+
+
+def entity_tag(*facts: object) -> str:
+    """Return a strong ETag for a representation that follows from `facts` (RFC 9110 8.8.3)."""
+    text = "\n".join(map(str, facts))
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
+def not_modified(request: Request, etag: str) -> Response | None:
+    """Return 304 if the client has the representation already (RFC 9110 13.1.2)."""
+    held = request.headers.get("if-none-match", "")
+    tags = {tag.strip().removeprefix("W/") for tag in held.split(",")}
+    if etag in tags or "*" in tags:
+        return Response(status_code=304, headers=validators(etag))
+    return None
+
+
+def validators(etag: str) -> Mapping[str, str]:
+    """Return the headers by which a representation is kept and asked for again."""
+    return {"ETag": etag, "Cache-Control": IMMUTABLE, "Vary": "Accept, Authorization"}

@@ -1,0 +1,118 @@
+"""What a Store Transaction answers: the Store Instances Response (PS3.18 10.5.3, I.2)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from fastapi.responses import Response
+
+from storage.base import values
+from storage.base.errors import (
+    Conflict,
+    ImagingError,
+    Malformed,
+    NotPermitted,
+    NotSupported,
+    Unavailable,
+)
+from viewer_api import media
+from viewer_api.problems import RETRY_AFTER_S
+
+# PS3.18 Table I.2-2 and PS3.4 Table B.2-1
+REASONS: Final[Mapping[type[ImagingError], int]] = {
+    Unavailable: 0xA700,  # Refused out of Resources
+    Conflict: 0xA900,  # Error: Data Set does not match SOP Class
+    Malformed: 0xC000,  # Error: Cannot understand
+    NotPermitted: 0x0124,  # Refused: Not Authorized
+    NotSupported: 0x0122,  # Refused: SOP Class not supported
+}
+PROCESSING_FAILURE: Final = 0x0110
+MAX_COMMENT: Final = 64
+"""Error Comment (0000,0902) has VR LO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One instance that is durable."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One part that was not stored, with the UIDs that it named."""
+
+    error: ImagingError
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+
+    @property
+    def reason(self) -> int:
+        """Failure Reason (0008,1197) of the nearest ancestor named in the table."""
+        kinds = type(self.error).__mro__
+        return next((REASONS[kind] for kind in kinds if kind in REASONS), PROCESSING_FAILURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The fate of every part of one request."""
+
+    stored: list[Stored] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+
+    @property
+    def status(self) -> int:
+        """PS3.18 Table 10.5.3-1: 200 all, 202 some, 409 none; 503 when trying again helps."""
+        if not self.failed:
+            return 200
+        if self.stored:
+            return 202
+        return 503 if all(isinstance(one.error, Unavailable) for one in self.failed) else 409
+
+
+def answer(receipt: Receipt, dicomweb_url: str) -> Response:
+    """Return the response, with a sequence only where it has items."""
+    body: dict[str, Any] = {}
+    studies = {one.study_instance_uid for one in receipt.stored}
+    if len(studies) == 1:
+        body["00081190"] = _element("UR", f"{dicomweb_url}/studies/{studies.pop()}")
+    named = [_failed(one) for one in receipt.failed if values.is_uid(one.sop_instance_uid)]
+    others = [_failed(one) for one in receipt.failed if not values.is_uid(one.sop_instance_uid)]
+    for tag, items in (
+        ("00081198", named),  # Failed SOP Sequence
+        ("00081199", [_stored(one, dicomweb_url) for one in receipt.stored]),
+        ("0008119A", others),  # Other Failures Sequence: parts that name no instance
+    ):
+        if items:
+            body[tag] = {"vr": "SQ", "Value": items}
+    headers = {"Retry-After": RETRY_AFTER_S} if receipt.status == 503 else None  # noqa: PLR2004
+    return Response(msgspec.json.encode(body), receipt.status, headers, media.DICOM_JSON)
+
+
+def _stored(one: Stored, dicomweb_url: str) -> dict[str, Any]:
+    study, series = one.study_instance_uid, one.series_instance_uid
+    url = f"{dicomweb_url}/studies/{study}/series/{series}/instances/{one.sop_instance_uid}"
+    return {
+        "00081150": _element("UI", one.sop_class_uid),
+        "00081155": _element("UI", one.sop_instance_uid),
+        "00081190": _element("UR", url),
+    }
+
+
+def _failed(one: Failure) -> dict[str, Any]:
+    item = {
+        "00000902": _element("LO", str(one.error)[:MAX_COMMENT]),
+        "00081197": _element("US", one.reason),
+    }
+    if values.is_uid(one.sop_instance_uid):
+        item["00081150"] = _element("UI", one.sop_class_uid)
+        item["00081155"] = _element("UI", one.sop_instance_uid)
+    return dict(sorted(item.items()))
+
+
+def _element(vr: str, value: str | int) -> dict[str, Any]:
+    return {"vr": vr, "Value": [value]}

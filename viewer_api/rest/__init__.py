@@ -1,0 +1,1 @@
+"""Operations as JSON under ``/api/v1``, health and figures."""

@@ -1,0 +1,168 @@
+"""Runs the HTTP interface in this process: uvicorn on one listening socket.
+
+stop is set ─ not ready ─ no new connections ─ open requests finish ─ return
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from storage.base.errors import StoreUnavailable
+from storage.base.settings import Settings
+from storage.db.engine import Engine
+from storage.objects.store import ObjectStore
+from storage.spool import Spool
+from viewer_api import app as http_app
+
+log = logging.getLogger(__name__)
+
+DRAIN_S: Final = 15
+"""How long open requests may take to finish after a stop; below the supervisor's patience."""
+NOTICE_S: Final = 0.2
+"""Between "not ready" and the end of new connections, for balancers to notice."""
+KEEP_ALIVE_S: Final = 20
+HEAD_S: Final = 15.0
+"""Within this a request must have sent its headers."""
+MAX_HEAD: Final = 64 << 10
+MAX_CONNECTIONS: Final = 2000
+BACKLOG: Final = 2048
+
+
+def serve(
+    settings: Settings,
+    engine: Engine,
+    store: ObjectStore,
+    spool: Spool,
+    probes: Mapping[str, Callable[[], None]],
+    stop: threading.Event,
+) -> None:
+    """Answer HTTP on the address of `settings` until `stop` is set.
+
+    Raises
+    ------
+    StoreUnavailable
+        The address cannot be bound.
+    """
+    app = http_app.create(settings, engine, store, spool, probes, stop)
+    with listen(settings.bind, settings.http_port) as listener:
+        run(app, listener, stop)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; `port` 0 takes any free one.
+
+    Raises
+    ------
+    StoreUnavailable
+        The address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise StoreUnavailable(f"HTTP at {host} port {port}: {error.strerror}") from error
+
+
+def run(app: ASGIApp, listener: socket.socket, stop: threading.Event) -> None:
+    """Answer on `listener` until `stop` is set and open requests are finished."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # ours has no query strings
+        proxy_headers=False,  # read where URLs are made; the peer's address stays what it is
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = _Server(config)
+    ended = threading.Event()
+    watcher = threading.Thread(
+        target=_watch, args=(server, stop, ended), name="http-stop", daemon=True
+    )
+    watcher.start()
+    host, port, *_ = listener.getsockname()
+    log.info("http_listening", extra={"address": host, "port": port})
+    try:
+        server.run([listener])
+    finally:
+        ended.set()
+        watcher.join()
+    log.info("http_stopped")
+
+
+def _watch(server: uvicorn.Server, stop: threading.Event, ended: threading.Event) -> None:
+    while not stop.wait(0.5):
+        if ended.is_set():
+            return
+    ended.wait(NOTICE_S)
+    server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to those who made `stop`."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+class _Protocol(HttpToolsProtocol):
+    """Bounds what a client may send before its request is complete enough to be judged."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as the parent has it
+        super().__init__(*args, **kwargs)
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock of the first request."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._head_complete()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Refuse a head that does not end."""
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD + len(data):
+                self.send_400_response("The headers are too long.")
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Start the clock of the next request."""
+        super().on_message_begin()
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock: the rest is for the app to judge."""
+        self._head_complete()
+        super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_bytes = 0
+            self._head_timer = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _head_complete(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
