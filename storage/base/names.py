@@ -21,7 +21,7 @@ _LOOK_ALIKE: Final = str.maketrans(dict.fromkeys("ĐÐƉđðɖ", "D") | {"’": 
 _SEPARATOR: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f^=\\,;:._/()\[\]-]+")
 # The age of a child written behind its name: 5TH (tháng, months), 12NT (ngày tuổi, days).
 _AGE: Final = re.compile(
-    r"(?<!\S)\d{1,3} ?(?:T|TH|TT|THANG|THANG TUOI|NT|NG|NGAY|NGAY TUOI|TUOI|GIO TUOI)(?!\S)"
+    r"(?<!\S)\d{1,3} ?(?:THANG TUOI|NGAY TUOI|GIO TUOI|THANG|NGAY|TUOI|TH|TT|NT|NG|T)(?!\S)"
 )
 
 
