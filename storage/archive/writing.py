@@ -100,10 +100,10 @@ def _insert(
     ordered = sorted(added, key=lambda row: str(row[uid]))
     names = tuple(ordered[0])
     arrays = {name: [row[name] for row in ordered] for name in names}
-    inserted = session.execute(_insertion(table, names, uid), arrays).tuples().all()
+    inserted = session.execute(_insertion(table, names, uid), arrays).all()
     if len(inserted) < len(ordered):
         raise Raced
-    return dict(inserted)
+    return {name: row_id for name, row_id in inserted}  # noqa: C416 - a Row is no tuple to mypy
 
 
 def _insert_studies(session: Session, new: Sequence[Study]) -> None:
