@@ -76,7 +76,7 @@ def _time_key(text: str) -> str:
 
 def _integer(text: str) -> int | None:
     number = integer(text.partition("\\")[0].strip())
-    return number if number in _INT32 else None
+    return number if number is not None and number in _INT32 else None
 
 
 def integer(text: str) -> int | None:
