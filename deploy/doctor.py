@@ -20,12 +20,14 @@ from storage.db.engine import transaction
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was tried; `advice` says what to do when it did not answer."""
+    """One thing that was tried; `advice` says what to do when it is not well."""
 
     subject: str
     well: bool
     said: str
     advice: str = ""
+    urgent: bool = True
+    """False: a person should look, but everything works."""
 
 
 ADVICE: Final[Mapping[str, str]] = {
@@ -49,19 +51,10 @@ def examine(node: Node) -> Iterator[Finding]:
     yield _tried("schema", lambda: migrations.require_head(node.engine))
     yield _tried("http", lambda: _http_answers(node.settings))
     backlog = node.spool.backlog()
-    yield Finding(
-        "backlog",
-        well=backlog.count < 1000,  # noqa: PLR2004 - some seconds of work
-        said=f"{backlog.count} objects wait for ingest",
-        advice=ADVICE["backlog"],
-    )
-    parked = len(node.spool.parked())
-    yield Finding(
-        "parked", not parked, f"{parked} objects could not be processed", ADVICE["parked"]
-    )
+    yield _counted("backlog", backlog.count, "objects wait for ingest", normal=1000)
+    yield _counted("parked", len(node.spool.parked()), "objects could not be processed")
     with suppress(ImagingError), transaction(node.engine) as session:
-        held = quarantine.count(session)
-        yield Finding("quarantine", not held, f"{held} objects held", ADVICE["quarantine"])
+        yield _counted("quarantine", quarantine.count(session), "objects held")
         known = peers.list_all(session)
         for peer in known:
             yield _tried(
@@ -71,6 +64,10 @@ def examine(node: Node) -> Iterator[Finding]:
                 ),
                 ADVICE["peer"],
             )
+
+
+def _counted(subject: str, count: int, what: str, normal: int = 0) -> Finding:
+    return Finding(subject, count <= normal, f"{count} {what}", ADVICE[subject], urgent=False)
 
 
 def _tried(subject: str, probe: Callable[[], None], advice: str = "") -> Finding:

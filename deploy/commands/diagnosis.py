@@ -1,18 +1,24 @@
 """``lienthong doctor``: what answers, what does not, and what to do."""
 
+from typing import Final
+
 import typer
-from rich.table import Table
 
 from deploy import doctor
-from deploy.commands.options import Config, load, out
+from deploy.commands.options import Config, load, out, table
 from deploy.node import Node
 from storage.base.errors import ImagingError
+
+
+GOOD: Final = "[green]ok[/green]"
+BAD: Final = "[red]no[/red]"
+LOOK: Final = "[yellow]look[/yellow]"
 
 
 def examine(config: Config = None) -> None:
     """Try every part of this node and every registered peer."""
     given = load(config)
-    table = Table("part", "", "what it says", "what to do")
+    shown = table("part", "", "what it says", "what to do")
     try:
         with Node.of(given) as node:
             findings = list(doctor.examine(node))
@@ -23,8 +29,8 @@ def examine(config: Config = None) -> None:
             )
         ]
     for one in findings:
-        mark = "[green]ok[/green]" if one.well else "[red]no[/red]"
-        table.add_row(one.subject, mark, one.said, "" if one.well else one.advice)
-    out.print(table)
-    if not all(one.well for one in findings):
+        mark = GOOD if one.well else BAD if one.urgent else LOOK
+        shown.add_row(one.subject, mark, one.said, "" if one.well else one.advice)
+    out.print(shown)
+    if not all(one.well or not one.urgent for one in findings):
         raise typer.Exit(1)

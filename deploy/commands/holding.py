@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from deploy.commands.options import Config, opened, out
+from deploy.commands.options import Config, opened, out, table
 from storage.archive import quarantine
 from storage.db.engine import transaction
 
@@ -23,9 +22,9 @@ def list_held(
     """List what is held, newest first, with the reason."""
     with opened(config) as node, transaction(node.engine) as session:
         held = quarantine.list_held(session, limit=limit)
-    table = Table("id", "received", "reason", "detail", "from", "SOP instance")
+    shown = table("id", "received", "reason", "detail", "from", "SOP instance")
     for one in held:
-        table.add_row(
+        shown.add_row(
             str(one.id),
             f"{one.received_at:%Y-%m-%d %H:%M:%S}",
             one.reason,
@@ -33,7 +32,7 @@ def list_held(
             one.source_ae_title or one.wire,
             one.sop_instance_uid,
         )
-    out.print(table)
+    out.print(shown)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Options and openings that several commands share."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,13 +8,25 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from deploy.node import Node, prepare
 from storage.base import logs, settings
 from storage.base.settings import Settings
 
-out: Final = Console()
+# wide when it goes to a file or a pipe, so that a line stays a line
+out: Final = Console(width=None if sys.stdout.isatty() else 240)
 err: Final = Console(stderr=True)
+
+
+
+def table(*headings: str) -> Table:
+    """Return a table that folds long values: a UID cut short is of no use to anybody."""
+    made = Table()
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    return made
+
 
 Config = Annotated[
     Path | None,

@@ -3,10 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from storage.access.peers import Peer
 
-from deploy.commands.options import Config, opened, out
+from deploy.commands.options import Config, opened, out, table
 from pacs import scu
 from storage.access import peers
 from storage.db.engine import transaction
@@ -35,10 +34,10 @@ def list_peers(config: Config = None) -> None:
     """List the registered peers."""
     with opened(config) as node, transaction(node.engine) as session:
         known = peers.list_all(session)
-    table = Table("AE title", "host", "port", "description")
+    shown = table("AE title", "host", "port", "description")
     for peer in known:
-        table.add_row(peer.ae_title, peer.host, str(peer.port), peer.description)
-    out.print(table)
+        shown.add_row(peer.ae_title, peer.host, str(peer.port), peer.description)
+    out.print(shown)
 
 
 @app.command()

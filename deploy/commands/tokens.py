@@ -3,10 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from storage.access.tokens import Role
 
-from deploy.commands.options import Config, opened, out
+from deploy.commands.options import Config, opened, out, table
 from storage.access import tokens
 from storage.db.engine import transaction
 
@@ -31,9 +30,9 @@ def list_tokens(config: Config = None) -> None:
     """List the tokens, without their secrets."""
     with opened(config) as node, transaction(node.engine) as session:
         known = tokens.list_all(session)
-    table = Table("id", "role", "label", "station", "created", "revoked")
+    shown = table("id", "role", "label", "station", "created", "revoked")
     for token in known:
-        table.add_row(
+        shown.add_row(
             token.prefix,
             token.role,
             token.label,
@@ -41,7 +40,7 @@ def list_tokens(config: Config = None) -> None:
             f"{token.created_at:%Y-%m-%d %H:%M}",
             f"{token.revoked_at:%Y-%m-%d %H:%M}" if token.revoked_at else "",
         )
-    out.print(table)
+    out.print(shown)
 
 
 @app.command()
