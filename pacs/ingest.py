@@ -91,7 +91,10 @@ class Ingest:
             return self._take(records)
         except StoreUnavailable:
             raise
-        except Exception:
+        except Exception as error:
+            left = [record for record in records if record.path.exists()]
+            if isinstance(error, NotFound) and len(left) < len(records):
+                return self.take(left)  # another process was quicker with one of them
             log.exception("ingest_failed", extra={"records": len(records)})
             if len(records) > 1:  # find the one that poisons the batch
                 return [done for record in records for done in self.take([record])]

@@ -10,7 +10,7 @@ file costs its head.
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from mmap import mmap
 from typing import Final, Literal
@@ -24,6 +24,10 @@ Buffer = bytes | bytearray | memoryview | mmap
 
 PREAMBLE: Final = bytes(128)
 PREFIX: Final = b"DICM"
+KEPT_HEAD_BYTES: Final = 1024
+"""Length of every head with provenance; a multiple of it when a peer's UIDs are absurdly long."""
+_MAX_NAME: Final = 64
+_LENGTH_ELEMENT: Final = 12
 MAX_META_BYTES: Final = 1 << 20
 """No file meta information is longer; what claims to be is not ours to read."""
 _MAX_TEXT: Final = 1024
@@ -90,7 +94,7 @@ def head(
     ]
     if provenance is not None:
         elements.append(_element(_PRIVATE_INFORMATION_CREATOR, b"UI", _uid(_PROVENANCE_CREATOR)))
-        elements.append(_element(_PRIVATE_INFORMATION, b"OB", msgspec.json.encode(provenance)))
+        elements.append(_told(provenance, sum(map(len, elements))))
     meta = b"".join(elements)
     length = _element(_GROUP_LENGTH, b"UL", struct.pack("<I", len(meta)))
     return b"".join((PREAMBLE, PREFIX, length, meta))
@@ -161,6 +165,28 @@ def guess_transfer_syntax(buffer: Buffer, offset: int = 0) -> str:
     if length != _UNDEFINED and length > len(buffer) - offset - _SHORT:
         raise Malformed(f"no dataset at byte {offset}: the first element runs past the end")
     return contexts.IMPLICIT_VR_LITTLE_ENDIAN
+
+
+def _told(provenance: Provenance, before: int) -> bytes:
+    """Return the provenance, padded so that the whole head fills `KEPT_HEAD_BYTES`.
+
+    An object's key says nothing of its head, so the same dataset from two peers must
+    begin at the same place.
+    """
+    content = msgspec.json.encode(
+        replace(
+            provenance,
+            source_ae_title=provenance.source_ae_title[:_MAX_NAME],
+            called_ae_title=provenance.called_ae_title[:_MAX_NAME],
+            address=provenance.address[:_MAX_NAME],
+        )
+    )
+    start = len(PREAMBLE) + len(PREFIX) + _LENGTH_ELEMENT + before + _LONG
+    return _element(
+        _PRIVATE_INFORMATION,
+        b"OB",
+        content.ljust(len(content) + -(start + len(content)) % KEPT_HEAD_BYTES),
+    )
 
 
 def _uid(text: str) -> bytes:

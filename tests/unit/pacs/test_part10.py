@@ -29,6 +29,18 @@ def test_our_head_reads_back(provenance):
     assert found == part10.Head(CT, "1.2.3", EXPLICIT, provenance, len(head))
 
 
+@pytest.mark.parametrize("source", ["", "CT1", "A_LONG_STATION_1", "x" * 500])
+@pytest.mark.parametrize("address", ["", "192.0.2.7", "2001:db8:1111:2222:3333:4444:5555:6666"])
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2.34", "2." + "9" * 62])
+def test_a_kept_head_has_one_length_whoever_sent_the_object(source, address, uid):
+    provenance = part10.Provenance(PROVENANCE.received_at, "stow", source, source, address)
+
+    head = part10.head(CT, uid, EXPLICIT, provenance)
+
+    assert len(head) == part10.KEPT_HEAD_BYTES
+    assert part10.read_head(head).provenance.source_ae_title == source[:64]
+
+
 def test_a_fresh_head_has_an_empty_preamble_and_pydicom_reads_it():
     dataset = dicom_files.ct_slice()
     head = part10.head(dataset.SOPClassUID, dataset.SOPInstanceUID, EXPLICIT)
