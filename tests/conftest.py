@@ -1,1 +1,6 @@
-pytest_plugins = ["tests.fixtures.database", "tests.fixtures.dicom_files", "tests.fixtures.objects"]
+pytest_plugins = [
+    "tests.fixtures.database",
+    "tests.fixtures.dicom_files",
+    "tests.fixtures.objects",
+    "tests.fixtures.index",
+]
