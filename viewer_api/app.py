@@ -3,21 +3,38 @@
 import threading
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from typing import Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from storage.base.settings import Settings
 from storage.db.engine import Engine
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
 from viewer_api import problems
+from viewer_api.cache import Recent
 from viewer_api.deps import Callers, Parts
-from viewer_api.dicomweb import retrieving, search, storing
+from viewer_api.dicomweb import bulkdata, frames, metadata, retrieving, search, storing
 from viewer_api.edge import Edge
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
 from viewer_api.rest import figures, health, operations
 from viewer_api.uploads import Uploads
+
+FAMILIES: Final = (
+    search.router,
+    retrieving.router,
+    metadata.router,
+    frames.router,
+    bulkdata.router,
+    storing.router,
+    operations.router,
+    health.router,
+    figures.router,
+)
+MAX_FRAME_INDEXES: Final = 4096
+MAX_METADATA: Final = 64 << 20
+"""Bytes."""
 
 
 def create(
@@ -56,14 +73,14 @@ def create(
         metrics=metrics,
         callers=Callers(engine),
         uploads=Uploads(),
+        frame_indexes=Recent(MAX_FRAME_INDEXES),
+        metadata=Recent(MAX_METADATA, len),
     )
     problems.register(app)
     app.add_middleware(Edge, metrics=metrics)
-    dicomweb = APIRouter(prefix="/dicom-web", tags=["DICOMweb"])
-    for router in (search.router, retrieving.router, storing.router):
-        dicomweb.include_router(router)
-    for router in (dicomweb, operations.router, health.router, figures.router):
-        app.include_router(router)
+    # flat: one look-up for each request, and `app.routes` names every route
+    for family in FAMILIES:
+        app.router.routes.extend(family.routes)
     return app
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
+from pacs.frames import FrameIndex
 from storage.access import tokens
 from storage.access.tokens import Action, Caller
 from storage.base.errors import NotPermitted
@@ -23,12 +24,15 @@ from storage.db.engine import Engine, Session, transaction
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
 from viewer_api import addresses
+from viewer_api.cache import Recent
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
 from viewer_api.problems import Unauthenticated
 from viewer_api.uploads import Uploads
 
 MAX_SECRET: Final = 512
+DICOMWEB: Final = "/dicom-web"
+"""The path of the DICOMweb service below the root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class Parts:
     metrics: Metrics
     callers: "Callers"
     uploads: Uploads
+    frame_indexes: Recent[str, FrameIndex]
+    metadata: Recent[str, bytes]
+    """Both by object key: objects never change."""
 
 
 class Callers:
@@ -150,6 +157,11 @@ def root_url(request: Request) -> str:
     """Return the root of the URLs in the answer to `request`."""
     settings = parts(request).settings
     return addresses.root_url(request.headers, request.url.scheme, settings.public_url)
+
+
+def dicomweb_url(request: Request) -> str:
+    """Return the root of the DICOMweb service as the client sees it."""
+    return root_url(request) + DICOMWEB
 
 
 def _bearer(header: str) -> str:

@@ -171,3 +171,12 @@ def _is_token(text: str) -> bool:
 def accepted(request: Request) -> str:
     """Return the Accept query parameter, else the header (PS3.18 8.3.3.1)."""
     return request.query_params.get("accept") or request.headers.get("accept", "")
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding value takes gzip (RFC 9110 12.5.3); absent, it does not."""
+    for text in accept_encoding[:MAX_HEADER].lower().split(","):
+        coding, _, parameter = text.partition(";")
+        if coding.strip() in {"gzip", "*"}:
+            return parameter.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False

@@ -80,7 +80,6 @@ def run(app: ASGIApp, listener: socket.socket, stop: threading.Event) -> None:
         ws="none",
         lifespan="off",
         log_config=None,
-        access_log=False,  # ours has no query strings
         proxy_headers=False,  # read where URLs are made; the peer's address stays what it is
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
@@ -125,6 +124,7 @@ class _Protocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as the parent has it
         super().__init__(*args, **kwargs)
+        self.access_log = False  # ours has no query strings
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
 

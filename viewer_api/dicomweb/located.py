@@ -1,19 +1,21 @@
 """Finding the stored instances of a path, and the conditional headers of what is stored."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from fastapi import Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from storage.archive import instances
 from storage.archive.model import StoredInstance
 from storage.base import values
 from storage.base.errors import NotFound
 from storage.db.engine import transaction
-from viewer_api import deps
+from viewer_api import deps, multipart
 
+AT_ONCE: Final = 8 << 20
+"""Up to so many bytes are answered in one piece, which is several times as fast."""
 IMMUTABLE: Final = "private, no-cache"
 """What is stored never changes, but who may see it does: keep it and ask every time."""
 
@@ -39,6 +41,11 @@ def instances_of(
     return found
 
 
+def instance_of(request: Request, study: str, series: str, instance: str) -> StoredInstance:
+    """Return the one instance that a path names; raises as `instances_of`."""
+    return instances_of(request, study, series, instance)[0]
+
+
 def entity_tag(*facts: object) -> str:
     """Return a strong ETag for a representation that follows from `facts` (RFC 9110 8.8.3)."""
     text = "\n".join(map(str, facts))
@@ -57,3 +64,23 @@ def not_modified(request: Request, etag: str) -> Response | None:
 def validators(etag: str) -> Mapping[str, str]:
     """Return the headers by which a representation is kept and asked for again."""
     return {"ETag": etag, "Cache-Control": IMMUTABLE, "Vary": "Accept, Authorization"}
+
+
+def answer(
+    pieces: Iterator[bytes],
+    size: int,
+    content_type: str,
+    headers: Mapping[str, str],
+    *,
+    exact: bool = False,
+) -> Response:
+    """Answer a body of about `size` bytes: at once if it is small, else piece by piece.
+
+    With an `exact` size a long answer that was cut shows by its Content-Length.
+    """
+    if size <= AT_ONCE:
+        return Response(b"".join(pieces), headers=headers, media_type=content_type)
+    length = {"Content-Length": str(size)} if exact else {}
+    return StreamingResponse(
+        multipart.gathered(pieces), headers={**headers, **length}, media_type=content_type
+    )

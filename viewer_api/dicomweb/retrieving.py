@@ -6,7 +6,7 @@ then streamed holds no session, and memory does not grow with the study.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -25,10 +25,10 @@ from viewer_api.multipart import Part
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(dependencies=[Depends(deps.may(Action.RETRIEVE))])
+router = APIRouter(
+    prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))]
+)
 
-AT_ONCE: Final = 8 << 20
-"""Up to so many bytes are answered in one piece, which is several times as fast."""
 _CONVERTIBLE: Final = contexts.NATIVE | contexts.DECODABLE
 
 
@@ -47,7 +47,7 @@ def retrieve_series(request: Request, study: str, series: str) -> Response:
 @router.get("/studies/{study}/series/{series}/instances/{instance}")
 def retrieve_instance(request: Request, study: str, series: str, instance: str) -> Response:
     """Retrieve one instance."""
-    [stored] = located.instances_of(request, study, series, instance)
+    stored = located.instance_of(request, study, series, instance)
     form = _form(media.accepted(request), single=True)
     _require_possible(form, [stored])
     etag = located.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, form)
@@ -56,14 +56,17 @@ def retrieve_instance(request: Request, study: str, series: str, instance: str) 
     sent = _object(deps.parts(request).store, stored, form)
     headers = {**located.validators(etag), **_attachment(f"{stored.sop_instance_uid}.dcm")}
     if not form.multipart:
-        return _answer(sent.body, sent.size, sent.headers["Content-Type"], headers)
+        return located.answer(
+            sent.body, sent.size, sent.headers["Content-Type"], headers, exact=True
+        )
     boundary = etag.strip('"')
     frame = b"".join(multipart.write([Part(sent.headers, iter(()))], boundary))
-    return _answer(
+    return located.answer(
         multipart.write([sent], boundary),
         sent.size + len(frame),
         multipart.content_type(media.DICOM, boundary),
         headers,
+        exact=True,
     )
 
 
@@ -72,18 +75,6 @@ class Sized(Part):
     """A part that knows how long its body is, in bytes."""
 
     size: int
-
-
-def _answer(
-    pieces: Iterator[bytes], size: int, content_type: str, headers: Mapping[str, str]
-) -> Response:
-    if size <= AT_ONCE:
-        return Response(b"".join(pieces), headers=headers, media_type=content_type)
-    return StreamingResponse(
-        multipart.gathered(pieces),
-        headers={**headers, "Content-Length": str(size)},
-        media_type=content_type,
-    )
 
 
 def _attachment(name: str) -> Mapping[str, str]:
@@ -185,7 +176,7 @@ def _object(store: ObjectStore, stored: StoredInstance, form: Form) -> Sized:
     if not form.takes(syntax):
         syntax, converted = retrieve.dataset_as(store, stored, form.syntaxes)
         size, dataset = len(converted), iter((converted,))
-    elif size <= AT_ONCE:
+    elif size <= located.AT_ONCE:
         dataset = iter((retrieve.read_dataset(store, stored),))
     else:
         dataset = retrieve.stream_dataset(store, stored)

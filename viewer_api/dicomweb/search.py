@@ -17,7 +17,9 @@ from viewer_api import deps, media
 from viewer_api.deps import Transaction
 from viewer_api.dicomweb import parameters, results
 
-router = APIRouter(dependencies=[Depends(deps.may(Action.QUERY))])
+router = APIRouter(
+    prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.QUERY))]
+)
 
 OFFERS: Final = (media.DICOM_JSON, media.JSON)
 
@@ -79,15 +81,15 @@ def _answer(
     page: Page,
     media_type: str,
 ) -> Response:
-    root = deps.root_url(request)
+    host = _host(deps.root_url(request))
     texts = results.warning_texts(asked, more=page.after is not None)
     # PS3.18 8.3.4.4 and RFC 7234 5.5: one Warning for each thing to say
-    headers = {"Warning": ", ".join(f'299 {_host(root)} "{text}"' for text in texts)}
+    headers = {"Warning": ", ".join(f'299 {host} "{text}"' for text in texts)}
     headers = {name: value for name, value in headers.items() if value}
     if not page.matches:
         return Response(status_code=204, headers=headers)
     keywords = results.wanted(asked, parents)
-    level, url = asked.query.level, f"{root}/dicom-web"
+    level, url = asked.query.level, deps.dicomweb_url(request)
     found = [results.dataset(match, keywords, level, url) for match in page.matches]
     return Response(msgspec.json.encode(found), headers=headers, media_type=media_type)
 

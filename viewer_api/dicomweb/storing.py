@@ -38,7 +38,9 @@ from viewer_api.problems import UnsupportedMediaType
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(dependencies=[Depends(deps.may(Action.STORE))])
+router = APIRouter(
+    prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.STORE))]
+)
 
 FIRST: Final = 64 << 10
 """Bytes in which a head is looked for first; one that is cut off gets `part10.MAX_META_BYTES`."""
@@ -71,7 +73,7 @@ def _store(request: Request, study: str) -> Response:
     with parts.uploads.place():
         body = uploads.chunks(request, parts.settings.max_object_bytes)
         receipt = receiving.take(multipart.Reader(body, boundary).parts())
-    return receipts.answer(receipt, f"{deps.root_url(request)}/dicom-web")
+    return receipts.answer(receipt, deps.dicomweb_url(request))
 
 
 def _boundary(request: Request) -> str:

@@ -1,0 +1,220 @@
+"""WADO-RS, frames (PS3.18 10.4.1.1.6, 8.7.3.3): pixels as stored, or uncompressed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from pacs import contexts, frames, header, retrieve
+from pacs.frames import FrameIndex
+from pacs.header import HeaderReader
+from storage.access.tokens import Action
+from storage.archive.model import StoredInstance
+from storage.base.errors import Malformed, NotSupported
+from viewer_api import deps, media, multipart
+from viewer_api.deps import Parts
+from viewer_api.dicomweb import located
+from viewer_api.multipart import Part
+
+router = APIRouter(
+    prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))]
+)
+
+MAX_FRAMES: Final = 10_000
+WHOLE: Final = 8 << 20
+"""Bytes up to which an object is read at once to find its frames."""
+MAX_DIGITS: Final = 9
+
+_UNCOMPRESSED: Final = frozenset(
+    {contexts.IMPLICIT_VR_LITTLE_ENDIAN, contexts.EXPLICIT_VR_LITTLE_ENDIAN}
+)
+"""The octets of a frame are the same in both, and lie in the object as they are served."""
+
+# PS3.18 Tables 8.7.3-2 and 8.7.3-3
+CODED_AS: Final[Mapping[str, str]] = {
+    contexts.JPEG_BASELINE: "image/jpeg",
+    contexts.JPEG_EXTENDED: "image/jpeg",
+    contexts.JPEG_LOSSLESS: "image/jpeg",
+    contexts.JPEG_LOSSLESS_SV1: "image/jpeg",
+    contexts.JPEG_LS_LOSSLESS: "image/jls",
+    contexts.JPEG_LS_NEAR_LOSSLESS: "image/jls",
+    contexts.JPEG_2000_LOSSLESS: "image/jp2",
+    contexts.JPEG_2000: "image/jp2",
+    contexts.HTJ2K_LOSSLESS: "image/jphc",
+    contexts.HTJ2K_LOSSLESS_RPCL: "image/jphc",
+    contexts.HTJ2K: "image/jphc",
+    contexts.JPEG_XL_LOSSLESS: "image/jxl",
+    contexts.JPEG_XL_RECOMPRESSION: "image/jxl",
+    contexts.JPEG_XL: "image/jxl",
+    contexts.RLE_LOSSLESS: "image/dicom-rle",
+    "1.2.840.10008.1.2.4.100": "video/mpeg",
+    "1.2.840.10008.1.2.4.101": "video/mpeg",
+    "1.2.840.10008.1.2.4.102": "video/mp4",
+    "1.2.840.10008.1.2.4.103": "video/mp4",
+    "1.2.840.10008.1.2.4.104": "video/mp4",
+    "1.2.840.10008.1.2.4.105": "video/mp4",
+    "1.2.840.10008.1.2.4.106": "video/mp4",
+    "1.2.840.10008.1.2.4.107": "video/mp4",
+    "1.2.840.10008.1.2.4.108": "video/mp4",
+}
+
+
+@router.get("/studies/{study}/series/{series}/instances/{instance}/frames/{frame_list}")
+def retrieve_frames(
+    request: Request, study: str, series: str, instance: str, frame_list: str
+) -> Response:
+    """Retrieve frames by number, counted from 1 and separated by commas."""
+    numbers = _numbers(frame_list)
+    stored = located.instance_of(request, study, series, instance)
+    wanted = form(media.accepted(request), stored.transfer_syntax_uid, len(numbers))
+    etag = located.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, numbers, wanted)
+    if unchanged := located.not_modified(request, etag):
+        return unchanged
+    source = source_of(deps.parts(request), stored, wanted)
+    source.require(numbers)
+    part_type = f"{wanted.media_type}; transfer-syntax={source.transfer_syntax_uid}"
+    validators = located.validators(etag)
+    if not wanted.multipart:
+        return Response(source.frame(numbers[0]), headers=validators, media_type=part_type)
+    boundary = etag.strip('"')
+    parts = (Part({"Content-Type": part_type}, iter((source.frame(n),))) for n in numbers)
+    return located.answer(
+        multipart.write(parts, boundary),
+        sum(map(source.size, numbers)),
+        multipart.content_type(wanted.media_type, boundary),
+        validators,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the client takes frames."""
+
+    multipart: bool
+    media_type: str
+    as_stored: bool
+
+
+def form(accept: str, syntax: str, count: int) -> Form:
+    """Read an Accept value for frames that are stored in the transfer syntax `syntax`.
+
+    Without a transfer-syntax, ``application/octet-stream`` means uncompressed (PS3.18
+    8.7.3.5.2), while ``*/*`` takes what is stored.
+
+    Raises
+    ------
+    NotSupported
+        Nothing in it is a way in which these frames can be given.
+    """
+    coded = CODED_AS.get(syntax)
+    for wish in media.wishes(accept):
+        in_parts = wish.multipart is not False
+        if count > 1 and not in_parts:
+            continue
+        wanted = wish.transfer_syntax
+        if wish.takes(media.OCTET_STREAM):
+            if wanted in {media.AS_STORED, syntax} or (not wanted and wish.media_type == media.ANY):
+                return Form(in_parts, media.OCTET_STREAM, as_stored=True)
+            if not wanted or wanted in _UNCOMPRESSED:
+                return Form(in_parts, media.OCTET_STREAM, as_stored=False)
+        elif coded and wish.takes(coded) and wanted in {"", media.AS_STORED, syntax}:
+            return Form(in_parts, coded, as_stored=True)
+    raise NotSupported(
+        f"these frames are served as multipart/related of {media.OCTET_STREAM}, uncompressed or "
+        f"with transfer-syntax=* as stored in {contexts.name_of(syntax)}"
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Read a list of frame numbers."""
+    items = text.split(",")
+    if len(items) > MAX_FRAMES:
+        raise Malformed(f"more than {MAX_FRAMES} frames in one request")
+    if not all(item.isascii() and item.isdigit() and len(item) <= MAX_DIGITS for item in items):
+        raise Malformed("the frame list is not made of numbers and commas")
+    return tuple(map(int, items))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The frames of one object and where their bytes come from."""
+
+    transfer_syntax_uid: str
+    index: FrameIndex
+    read: frames.Read
+
+    def require(self, numbers: Sequence[int]) -> None:
+        """Raise `NotFound` unless the object has every frame of `numbers`."""
+        for number in numbers:
+            self.index.pieces(number)
+
+    def size(self, number: int) -> int:
+        """Return about how many bytes frame `number` has."""
+        return sum(length for _, length in self.index.pieces(number))
+
+    @property
+    def total(self) -> int:
+        """About how many bytes all frames have; exactly, when they are native."""
+        if self.index.encapsulated:
+            return sum(map(self.size, range(1, self.index.count + 1)))
+        return (self.index.frame_bits * self.index.count + 7) // 8
+
+    def frame(self, number: int) -> bytes:
+        """Return frame `number`."""
+        return frames.frame_bytes(self.index, number, self.read)
+
+
+def source_of(parts: Parts, stored: StoredInstance, wanted: Form) -> Source:
+    """Open the frames of an object in the way that the client takes them.
+
+    Raises
+    ------
+    NotFound
+        It has no pixel data.
+    NotSupported
+        They cannot be decoded.
+    """
+    syntax = stored.transfer_syntax_uid
+    if syntax in _UNCOMPRESSED:
+        return _ranged(parts, stored, contexts.EXPLICIT_VR_LITTLE_ENDIAN)
+    if wanted.as_stored and contexts.is_encapsulated(syntax):
+        return _ranged(parts, stored, syntax)
+    # compressed, deflated or big endian
+    syntax, converted = retrieve.dataset_as(
+        parts.store, stored, (contexts.EXPLICIT_VR_LITTLE_ENDIAN,)
+    )
+    return _whole(converted, syntax)
+
+
+def _ranged(parts: Parts, stored: StoredInstance, label: str) -> Source:
+    """Find the frames once; afterwards only their own bytes are read."""
+    index = parts.frame_indexes.get(stored.object_key)
+    if index is None and stored.dataset_size <= WHOLE:
+        dataset = retrieve.read_dataset(parts.store, stored)
+        found = _whole(dataset, stored.transfer_syntax_uid)
+        parts.frame_indexes.put(stored.object_key, found.index)
+        return Source(label, found.index, found.read)
+    read = _reader(parts, stored)
+    if index is None:
+        scan = HeaderReader(stored.transfer_syntax_uid)
+        for piece in retrieve.stream_dataset(parts.store, stored):
+            scan.feed(piece)
+        index = frames.locate(scan.finish(), read)
+        parts.frame_indexes.put(stored.object_key, index)
+    return Source(label, index, read)
+
+
+def _reader(parts: Parts, stored: StoredInstance) -> frames.Read:
+    def read(offset: int, length: int) -> bytes:
+        return parts.store.read(stored.object_key, stored.dataset_offset + offset, length)
+
+    return read
+
+
+def _whole(dataset: bytes, syntax: str) -> Source:
+    def read(offset: int, length: int) -> bytes:
+        return dataset[offset : offset + length]
+
+    return Source(syntax, frames.locate(header.scan(dataset, syntax), read), read)
