@@ -77,6 +77,8 @@ DECODABLE: Final = LOSSY_JPEG | {
 }
 """Encapsulated transfer syntaxes whose frames `pacs.decoding` turns into native pixels."""
 
+_VIDEO: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))
+
 TRANSCODE_TARGETS: Final = (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -177,6 +179,11 @@ def is_storable_syntax(transfer_syntax: str) -> bool:
 def is_encapsulated(transfer_syntax: str) -> bool:
     """Return whether pixel data is a sequence of fragments (PS3.5 A.4); private: unknown, True."""
     return transfer_syntax not in NATIVE
+
+
+def is_video(transfer_syntax: str) -> bool:
+    """Return whether all frames are one MPEG-2, MPEG-4 or HEVC stream (PS3.5 8.2.5 to 8.2.8)."""
+    return transfer_syntax.removesuffix(".1") in _VIDEO
 
 
 def choose(proposed: Sequence[str]) -> str | None:

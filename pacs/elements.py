@@ -262,6 +262,14 @@ class Scanner:
         """Bytes of the dataset so far, inflated."""
         return self._received
 
+    def kept(self, start: int, length: int) -> bytes | None:
+        """Return bytes of the dataset, None when they streamed by and were not kept."""
+        for base, segment in self.segments:
+            at = start - base
+            if at >= 0 and at + length <= len(segment):
+                return bytes(segment[at : at + length])
+        return None
+
     # --- taking bytes
 
     def _inflate_all(self, chunk: Buffer) -> None:

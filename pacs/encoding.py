@@ -1,6 +1,7 @@
 """How elements are encoded (PS3.5 Section 7 and Annex A): tags, VRs, byte orders."""
 
 import struct
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -12,6 +13,13 @@ from pacs.part10 import Buffer
 from storage.base.errors import Malformed
 
 UNDEFINED: Final = 0xFFFFFFFF
+# PS3.5 6.2 and 7.3: bytes of the words that change with the byte order
+WORD_BYTES: Final = {
+    **dict.fromkeys(("AT", "OW", "SS", "US"), 2),
+    **dict.fromkeys(("FL", "OF", "OL", "SL", "UL"), 4),
+    **dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8),
+}
+_WORDS: Final = {2: "H", 4: "I", 8: "Q"}
 HEADER: Final = 8
 """Bytes of a tag, VR and short length, or of a tag and a length."""
 LONG_HEADER: Final = 12
@@ -74,6 +82,17 @@ _CODECS: Final = {
         EXPLICIT_LITTLE,
     ),
 }
+
+
+def swapped(value: bytes, width: int) -> bytes:
+    """Return words of `width` bytes in the other byte order; bytes that make no word stay."""
+    if width == 1:
+        return value
+    whole = len(value) // width * width
+    words = array(_WORDS[width])
+    words.frombytes(value[:whole])
+    words.byteswap()
+    return words.tobytes() + value[whole:]
 
 
 def fault(tag: int, offset: int, what: str) -> NoReturn:

@@ -55,7 +55,7 @@ class Header:
 
     __slots__ = (
         "_charset",
-        "_segments",
+        "_scanner",
         "codec",
         "elements",
         "pixel_data",
@@ -73,7 +73,7 @@ class Header:
         """Bytes of the dataset, inflated."""
         self.warnings: list[str] = []
         """What was odd in the texts that were asked for; no values in it."""
-        self._segments = scanner.segments
+        self._scanner = scanner
         self._charset = charset
         if SPECIFIC_CHARACTER_SET in self.elements:
             self._charset = self.value(SPECIFIC_CHARACTER_SET).decode("latin-1")
@@ -95,11 +95,10 @@ class Header:
         if found is None:
             return b""
         _, start, length = found
-        for base, kept in self._segments:
-            at = start - base
-            if at >= 0 and at + length <= len(kept):
-                return bytes(kept[at : at + length])
-        return fault(tag, start, f"a binary value of {length} bytes, not kept")
+        value = self._scanner.kept(start, length)
+        if value is None:
+            return fault(tag, start, f"a binary value of {length} bytes, not kept")
+        return value
 
     def vr(self, tag: int) -> str:
         """Return the VR of an element as sent, else as the standard has it, else 'UN'."""
