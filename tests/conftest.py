@@ -3,4 +3,5 @@ pytest_plugins = [
     "tests.fixtures.dicom_files",
     "tests.fixtures.objects",
     "tests.fixtures.index",
+    "tests.fixtures.server",
 ]

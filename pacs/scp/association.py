@@ -14,7 +14,7 @@ from pacs.upper_layer.dimse import Command
 from pacs.upper_layer.faults import NOT_SPECIFIED, AssociationLost, ProtocolFault
 from pacs.upper_layer.messages import Fragment, Messages
 from storage.base import values
-from storage.base.errors import ImagingError
+from storage.base.errors import ImagingError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,10 @@ class Association:
         self._flush()
         self._suboperation = self._suboperation % 0xFFFF + 1
         command.message_id = self._suboperation
-        self._messages.send(context_id, command, dataset)
+        try:
+            self._messages.send(context_id, command, dataset)
+        except StoreUnavailable as error:  # a message that was begun cannot be taken back
+            raise ProtocolFault(f"sub-operation cut off: {error}", NOT_SPECIFIED) from error
         while True:
             _, response = self._messages.read_command(self._limits.timeouts.response_s)
             if not response.is_response:
@@ -130,6 +133,9 @@ class Association:
         request = Request(command, context, self._caller, dataset)
         final = status.PROCESSING_FAILURE
         for response in self._responses(request):
+            if not status.is_pending(response.status):
+                for _ in dataset:  # what the service did not want of it
+                    pass
             self._send(context, response)
             final = response.status
         self._flush()
@@ -153,8 +159,6 @@ class Association:
         except Exception:
             log.exception("service_failed", extra=self._facts(command))
             final = Response(status.PROCESSING_FAILURE, "processing failure")
-        for _ in request.dataset:  # the rest, when the service did not want it
-            pass
         if final is not None:
             yield final
 

@@ -36,7 +36,7 @@ class Listener:
     Parameters
     ----------
     address
-        Host and port; port 0 takes a free one, see `port`.
+        Host and port; port 0 takes a free one.
     share_port
         Let several processes listen on the same port (``SO_REUSEPORT``).
 
@@ -60,13 +60,9 @@ class Listener:
         self._timeouts = limits.timeouts
         self._stopping = False
         self._socket = _listen(address, share_port=share_port)
-        self._thread = threading.Thread(target=self._accept, name="dicom-accept", daemon=True)
-
-    @property
-    def port(self) -> int:
+        self.port: int = self._socket.getsockname()[1]
         """The port that is listened on."""
-        port: int = self._socket.getsockname()[1]
-        return port
+        self._thread = threading.Thread(target=self._accept, name="dicom-accept", daemon=True)
 
     def start(self) -> None:
         """Begin to accept."""
