@@ -15,12 +15,15 @@ _LOCAL_HOSTS: Final = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-
 _LOCAL_PEERS: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
 
-def root_url(headers: Headers, scheme: str, public_url: str) -> str:
+def root_url(
+    headers: Headers, scheme: str, public_url: str, listener: tuple[str, int] | None = None
+) -> str:
     """Return scheme, host and path prefix without a final slash.
 
     `public_url` wins; else what the nearest client-side proxy says in Forwarded or
     X-Forwarded-Proto, -Host, -Prefix; else the Host header. What is no plain
-    scheme, host or path is passed over.
+    scheme, host or path is passed over. `listener` is the address that the client
+    reached: one that names just that and forgets the port, as some do, gets it back.
     """
     if public_url:
         return public_url.rstrip("/")
@@ -34,6 +37,8 @@ def root_url(headers: Headers, scheme: str, public_url: str) -> str:
         host = headers.get("host", "")
     if not _AUTHORITY.fullmatch(host):
         host = "localhost"
+    if listener is not None and host.strip("[]") == listener[0]:
+        host = f"{host}:{listener[1]}"
     if not _PREFIX.fullmatch(prefix):
         prefix = ""
     return f"{proto.lower()}://{host}{prefix}"

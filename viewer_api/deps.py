@@ -15,7 +15,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
-from pacs.frames import FrameIndex
+from pacs.frames import FrameIndex, ImagePixel
 from storage.access import tokens
 from storage.access.tokens import Action, Caller
 from storage.base.errors import NotPermitted
@@ -47,7 +47,7 @@ class Parts:
     metrics: Metrics
     callers: "Callers"
     uploads: Uploads
-    frame_indexes: Recent[str, FrameIndex]
+    frame_indexes: Recent[str, tuple[FrameIndex, ImagePixel | None]]
     metadata: Recent[str, bytes]
     """Both by object key: objects never change."""
 
@@ -155,8 +155,9 @@ def parts(request: Request) -> Parts:
 
 def root_url(request: Request) -> str:
     """Return the root of the URLs in the answer to `request`."""
-    settings = parts(request).settings
-    return addresses.root_url(request.headers, request.url.scheme, settings.public_url)
+    public_url = parts(request).settings.public_url
+    scheme, listener = request.scope["scheme"], request.scope["server"]
+    return addresses.root_url(request.headers, scheme, public_url, listener)
 
 
 def dicomweb_url(request: Request) -> str:

@@ -1,6 +1,7 @@
 """WADO-RS, bulk data (PS3.18 10.4.1.1.5): the binary values that metadata point to."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Depends, Request
@@ -29,6 +30,16 @@ _AS_IT_LIES: Final = frozenset(contexts.TRANSFER_SYNTAXES) - {
 """Binary values can be cut out of the dataset as they are; the others are converted first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """One binary value in one or more parts, each to be read before the next."""
+
+    values: Iterator[Iterator[bytes]]
+    size: int
+    """In bytes, about."""
+    part_type: str
+
+
 @router.get("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{path:path}")
 def retrieve_bulk_data(
     request: Request, study: str, series: str, instance: str, path: str
@@ -39,25 +50,28 @@ def retrieve_bulk_data(
     etag = located.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, path, form)
     if unchanged := located.not_modified(request, etag):
         return unchanged
-    values, size, part_type = _bulk(deps.parts(request), stored, path.upper(), form)
+    with located.content_of(stored):
+        bulk = _bulk(deps.parts(request), stored, path.upper(), form)
+        return _answer(bulk, form, etag)
+
+
+def _answer(bulk: Bulk, form: Form, etag: str) -> Response:
     headers = located.validators(etag)
     if not form.multipart:
-        return located.answer(next(values), size, part_type, headers)
+        return located.answer(next(bulk.values), bulk.size, bulk.part_type, headers)
     boundary = etag.strip('"')
-    body = multipart.write((Part({"Content-Type": part_type}, one) for one in values), boundary)
+    typed = {"Content-Type": bulk.part_type}
+    body = multipart.write((Part(typed, one) for one in bulk.values), boundary)
     content_type = multipart.content_type(form.media_type, boundary)
-    return located.answer(body, size, content_type, headers)
+    return located.answer(body, bulk.size, content_type, headers)
 
 
-def _bulk(
-    parts: Parts, stored: StoredInstance, path: str, form: Form
-) -> tuple[Iterator[Iterator[bytes]], int, str]:
-    """Return the values, about how many bytes they are, and the media type of each."""
+def _bulk(parts: Parts, stored: StoredInstance, path: str, form: Form) -> Bulk:
     if path != PIXEL_DATA:
-        return *_value(parts, stored, path), form.media_type
+        return _value(parts, stored, path, form.media_type)
     source = frames.source_of(parts, stored, form)
     part_type = f"{form.media_type}; transfer-syntax={source.transfer_syntax_uid}"
-    return _pixels(source, form), source.total, part_type
+    return Bulk(_pixels(source, form), source.total, part_type)
 
 
 def _pixels(source: Source, form: Form) -> Iterator[Iterator[bytes]]:
@@ -75,9 +89,7 @@ def _in_pieces(source: Source) -> Iterator[bytes]:
         yield source.read(at, min(PIECE, end - at))
 
 
-def _value(
-    parts: Parts, stored: StoredInstance, path: str
-) -> tuple[Iterator[Iterator[bytes]], int]:
+def _value(parts: Parts, stored: StoredInstance, path: str, media_type: str) -> Bulk:
     syntax = stored.transfer_syntax_uid
     if syntax in _AS_IT_LIES:
         dataset = retrieve.header_bytes(parts.store, stored)
@@ -87,4 +99,4 @@ def _value(
         )
     found = dicom_json.bulk_data(dataset, syntax, path)
     values = [dataset[start : start + length] for start, length in found.pieces]
-    return iter((iter(values),)), sum(map(len, values))
+    return Bulk(iter((iter(values),)), sum(map(len, values)), media_type)

@@ -1,15 +1,15 @@
 """WADO-RS, frames (PS3.18 10.4.1.1.6, 8.7.3.3): pixels as stored, or uncompressed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from pacs import contexts, frames, header, retrieve
-from pacs.frames import FrameIndex
-from pacs.header import HeaderReader
+from pacs import contexts, decoding, frames, header, retrieve
+from pacs.frames import FrameIndex, ImagePixel
+from pacs.header import Header, HeaderReader
 from storage.access.tokens import Action
 from storage.archive.model import StoredInstance
 from storage.base.errors import Malformed, NotSupported
@@ -61,6 +61,50 @@ CODED_AS: Final[Mapping[str, str]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the client takes frames."""
+
+    multipart: bool
+    media_type: str
+    as_stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The frames of one object and where their bytes come from."""
+
+    transfer_syntax_uid: str
+    """Of the frames as they are given."""
+    index: FrameIndex
+    read: frames.Read
+    decode: Callable[[bytes], bytes] | None = None
+    """From the coded to the native frame, None to give it as it lies."""
+    decoded_bytes: int = 0
+
+    def require(self, numbers: Sequence[int]) -> None:
+        """Raise `NotFound` unless the object has every frame of `numbers`."""
+        for number in numbers:
+            self.index.pieces(number)
+
+    def size(self, number: int) -> int:
+        """Return about how many bytes frame `number` has."""
+        lying = sum(length for _, length in self.index.pieces(number))
+        return max(lying, self.decoded_bytes)
+
+    @property
+    def total(self) -> int:
+        """About how many bytes all frames have; exactly, when they lie there native."""
+        if self.index.encapsulated:
+            return sum(map(self.size, range(1, self.index.count + 1)))
+        return (self.index.frame_bits * self.index.count + 7) // 8
+
+    def frame(self, number: int) -> bytes:
+        """Return frame `number`."""
+        lying = frames.frame_bytes(self.index, number, self.read)
+        return self.decode(lying) if self.decode else lying
+
+
 @router.get("/studies/{study}/series/{series}/instances/{instance}/frames/{frame_list}")
 def retrieve_frames(
     request: Request, study: str, series: str, instance: str, frame_list: str
@@ -72,8 +116,13 @@ def retrieve_frames(
     etag = located.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, numbers, wanted)
     if unchanged := located.not_modified(request, etag):
         return unchanged
-    source = source_of(deps.parts(request), stored, wanted)
-    source.require(numbers)
+    with located.content_of(stored):
+        source = source_of(deps.parts(request), stored, wanted)
+        source.require(numbers)
+        return _answer(source, numbers, wanted, etag)
+
+
+def _answer(source: Source, numbers: Sequence[int], wanted: Form, etag: str) -> Response:
     part_type = f"{wanted.media_type}; transfer-syntax={source.transfer_syntax_uid}"
     validators = located.validators(etag)
     if not wanted.multipart:
@@ -86,15 +135,6 @@ def retrieve_frames(
         multipart.content_type(wanted.media_type, boundary),
         validators,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How the client takes frames."""
-
-    multipart: bool
-    media_type: str
-    as_stored: bool
 
 
 def form(accept: str, syntax: str, count: int) -> Form:
@@ -137,35 +177,6 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, items))
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The frames of one object and where their bytes come from."""
-
-    transfer_syntax_uid: str
-    index: FrameIndex
-    read: frames.Read
-
-    def require(self, numbers: Sequence[int]) -> None:
-        """Raise `NotFound` unless the object has every frame of `numbers`."""
-        for number in numbers:
-            self.index.pieces(number)
-
-    def size(self, number: int) -> int:
-        """Return about how many bytes frame `number` has."""
-        return sum(length for _, length in self.index.pieces(number))
-
-    @property
-    def total(self) -> int:
-        """About how many bytes all frames have; exactly, when they are native."""
-        if self.index.encapsulated:
-            return sum(map(self.size, range(1, self.index.count + 1)))
-        return (self.index.frame_bits * self.index.count + 7) // 8
-
-    def frame(self, number: int) -> bytes:
-        """Return frame `number`."""
-        return frames.frame_bytes(self.index, number, self.read)
-
-
 def source_of(parts: Parts, stored: StoredInstance, wanted: Form) -> Source:
     """Open the frames of an object in the way that the client takes them.
 
@@ -177,33 +188,53 @@ def source_of(parts: Parts, stored: StoredInstance, wanted: Form) -> Source:
         They cannot be decoded.
     """
     syntax = stored.transfer_syntax_uid
-    if syntax in _UNCOMPRESSED:
-        return _ranged(parts, stored, contexts.EXPLICIT_VR_LITTLE_ENDIAN)
-    if wanted.as_stored and contexts.is_encapsulated(syntax):
-        return _ranged(parts, stored, syntax)
-    # compressed, deflated or big endian
+    if syntax in _UNCOMPRESSED or contexts.is_encapsulated(syntax):
+        index, image, read = _opened(parts, stored)
+        if syntax in _UNCOMPRESSED:
+            return Source(contexts.EXPLICIT_VR_LITTLE_ENDIAN, index, read)
+        if wanted.as_stored:
+            return Source(syntax, index, read)
+        return _decoding(syntax, index, image, read)
+    # deflated or big endian, both rare
     syntax, converted = retrieve.dataset_as(
         parts.store, stored, (contexts.EXPLICIT_VR_LITTLE_ENDIAN,)
     )
-    return _whole(converted, syntax)
+    index, _, read = _whole(converted, syntax)
+    return Source(syntax, index, read)
 
 
-def _ranged(parts: Parts, stored: StoredInstance, label: str) -> Source:
+def _decoding(
+    syntax: str, index: FrameIndex, image: ImagePixel | None, read: frames.Read
+) -> Source:
+    if image is None or syntax not in contexts.DECODABLE:
+        raise NotSupported(f"frames in {contexts.name_of(syntax)} are given as stored only")
+
+    def decode(frame: bytes) -> bytes:
+        return decoding.shared().decode(frame, syntax, image).pixels
+
+    native = contexts.EXPLICIT_VR_LITTLE_ENDIAN
+    return Source(native, index, read, decode, image.decoded_bytes)
+
+
+_Opened = tuple[FrameIndex, ImagePixel | None, frames.Read]
+
+
+def _opened(parts: Parts, stored: StoredInstance) -> _Opened:
     """Find the frames once; afterwards only their own bytes are read."""
-    index = parts.frame_indexes.get(stored.object_key)
-    if index is None and stored.dataset_size <= WHOLE:
+    if known := parts.frame_indexes.get(stored.object_key):
+        return *known, _reader(parts, stored)
+    if stored.dataset_size <= WHOLE:
         dataset = retrieve.read_dataset(parts.store, stored)
-        found = _whole(dataset, stored.transfer_syntax_uid)
-        parts.frame_indexes.put(stored.object_key, found.index)
-        return Source(label, found.index, found.read)
-    read = _reader(parts, stored)
-    if index is None:
+        index, image, read = _whole(dataset, stored.transfer_syntax_uid)
+    else:
+        read = _reader(parts, stored)
         scan = HeaderReader(stored.transfer_syntax_uid)
         for piece in retrieve.stream_dataset(parts.store, stored):
             scan.feed(piece)
-        index = frames.locate(scan.finish(), read)
-        parts.frame_indexes.put(stored.object_key, index)
-    return Source(label, index, read)
+        found = scan.finish()
+        index, image = frames.locate(found, read), _image(found)
+    parts.frame_indexes.put(stored.object_key, (index, image))
+    return index, image, read
 
 
 def _reader(parts: Parts, stored: StoredInstance) -> frames.Read:
@@ -213,8 +244,17 @@ def _reader(parts: Parts, stored: StoredInstance) -> frames.Read:
     return read
 
 
-def _whole(dataset: bytes, syntax: str) -> Source:
+def _whole(dataset: bytes, syntax: str) -> _Opened:
     def read(offset: int, length: int) -> bytes:
         return dataset[offset : offset + length]
 
-    return Source(syntax, frames.locate(header.scan(dataset, syntax), read), read)
+    found = header.scan(dataset, syntax)
+    return frames.locate(found, read), _image(found), read
+
+
+def _image(found: Header) -> ImagePixel | None:
+    """Return what decoding needs to know, None when the object does not tell."""
+    try:
+        return frames.image_pixel(found)
+    except Malformed:
+        return None

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from fastapi import Request
@@ -10,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from storage.archive import instances
 from storage.archive.model import StoredInstance
 from storage.base import values
-from storage.base.errors import NotFound
+from storage.base.errors import Malformed, NotFound, NotSupported
 from storage.db.engine import transaction
 from viewer_api import deps, multipart
 
@@ -44,6 +45,21 @@ def instances_of(
 def instance_of(request: Request, study: str, series: str, instance: str) -> StoredInstance:
     """Return the one instance that a path names; raises as `instances_of`."""
     return instances_of(request, study, series, instance)[0]
+
+
+@contextmanager
+def content_of(stored: StoredInstance) -> Iterator[None]:
+    """Tell a fault of a stored object from a fault of the request.
+
+    Raises
+    ------
+    NotSupported
+        The block found the object malformed: it cannot be given in this form.
+    """
+    try:
+        yield
+    except Malformed as fault:
+        raise NotSupported(f"SOP Instance {stored.sop_instance_uid}: {fault}") from fault
 
 
 def entity_tag(*facts: object) -> str:

@@ -174,7 +174,8 @@ def _object(store: ObjectStore, stored: StoredInstance, form: Form) -> Sized:
     """Return a Part 10 file with a fresh head: zero preamble, nothing of how it came to us."""
     syntax, size = stored.transfer_syntax_uid, stored.dataset_size
     if not form.takes(syntax):
-        syntax, converted = retrieve.dataset_as(store, stored, form.syntaxes)
+        with located.content_of(stored):
+            syntax, converted = retrieve.dataset_as(store, stored, form.syntaxes)
         size, dataset = len(converted), iter((converted,))
     elif size <= located.AT_ONCE:
         dataset = iter((retrieve.read_dataset(store, stored),))

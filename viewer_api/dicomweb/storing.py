@@ -7,6 +7,7 @@ Success promises what C-STORE promises: the object is durable in the spool. One 
 read but is not sound is kept for the quarantine and reported as failed.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -276,7 +277,8 @@ def _head(body: _Body) -> Head:
 
 def _completed(head: Head, start: bytes) -> Head:
     scanner = Scanner(head.transfer_syntax_uid)
-    scanner.feed(start[head.length :])
+    with contextlib.suppress(Malformed):  # all that is wrong may be that it goes on
+        scanner.read(start[head.length :])
     if scanner.codec is None:
         raise Malformed("no dataset")
     seen = Header(scanner, scanner.codec)

@@ -68,3 +68,19 @@ def test_local_is_this_machine_without_a_proxy(
     peer: str, headers: dict[str, str], *, local: bool
 ) -> None:
     assert addresses.is_local(peer, Headers(headers)) is local
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("10.0.0.7", "http://10.0.0.7:8080"),
+        ("[::1]", "http://[::1]"),
+        ("10.0.0.7:80", "http://10.0.0.7:80"),
+        ("10.0.0.8", "http://10.0.0.8"),
+        ("pacs.example.vn", "http://pacs.example.vn"),
+    ],
+)
+def test_port_that_a_client_forgot_is_put_back(host: str, expected: str) -> None:
+    root = addresses.root_url(Headers({"host": host}), "http", "", ("10.0.0.7", 8080))
+
+    assert root == expected
