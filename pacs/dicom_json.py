@@ -111,7 +111,7 @@ def bulk_data(dataset: Buffer, transfer_syntax_uid: str, path: str) -> BulkData:
     pieces: list[tuple[int, int]] = []
     wanted: Event | None = None
     for event, here in _paths(events):
-        kind, tag, _, start, length, _ = event
+        kind, _, _, start, length, _ = event
         if here != path:
             continue
         if kind is Kind.VALUE:
@@ -318,6 +318,5 @@ def _number(text: str) -> float | str | None:
 
 def _person_name(text: str) -> Json | None:
     groups = [group.strip(values.PADDING) for group in text.split("=")]
-    return (
-        dict((name, group) for name, group in zip(_GROUPS, groups, strict=False) if group) or None
-    )
+    named = zip(_GROUPS, groups, strict=False)
+    return {name: group for name, group in named if group} or None

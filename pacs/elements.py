@@ -45,7 +45,7 @@ from storage.base.errors import Malformed
 MAX_DEPTH: Final = 32
 MAX_ELEMENTS: Final = 100_000
 MAX_ITEMS: Final = 50_000
-MAX_FRAGMENTS: Final = 1_000_000
+MAX_FRAGMENTS: Final = 500_000
 MAX_BESIDES_BULK: Final = 64 << 20
 """Bytes of a dataset besides pixel data and other binary values."""
 MAX_INFLATED: Final = 2 << 30
@@ -121,6 +121,27 @@ class _Frame:
         self.codec = codec
         self.end = end
         self.delimited = delimited
+
+
+def inflate(dataset: Buffer) -> bytes:
+    """Return a deflated dataset inflated (PS3.5 A.5).
+
+    Raises
+    ------
+    Malformed
+        It cannot be inflated, is cut off, or inflates to more than it may.
+    """
+    limit = min(MAX_INFLATED, max(INFLATED_UNJUDGED, MAX_INFLATE_RATIO * len(dataset)))
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = stream.decompress(dataset, limit)
+    except zlib.error as error:
+        raise Malformed(f"the deflated dataset cannot be inflated: {error}") from error
+    if stream.eof:
+        return inflated
+    if len(inflated) == limit:
+        raise Malformed(f"the deflated dataset inflates to more than {len(inflated)} bytes")
+    raise Malformed(f"the deflated dataset is cut off after {len(dataset)} bytes")
 
 
 class Scanner:

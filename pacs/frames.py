@@ -78,6 +78,11 @@ class ImagePixel:
         return self.rows * self.columns * samples * self.bits_allocated
 
     @property
+    def decoded_bytes(self) -> int:
+        """Bytes of one decoded frame, in which no pixels share their colour."""
+        return (self.rows * self.columns * self.samples * self.bits_allocated + 7) // 8
+
+    @property
     def frame_bytes(self) -> int:
         """Bytes of one native frame that stands alone."""
         return (self.frame_bits + 7) // 8

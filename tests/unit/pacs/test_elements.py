@@ -174,15 +174,14 @@ def test_truncation_at_every_offset_is_malformed_or_between_elements(content, re
     for length in range(len(content)):
         try:
             read(content[:length], JPEG)
-        except Malformed as error:
-            assert "byte" in str(error)
-        else:
-            survived.add(length)
+        except Malformed:
+            continue
+        survived.add(length)
 
     assert survived == boundaries - {len(content)}
 
 
-def _ends(events):
+def _ends(events: list[elements.Event]) -> set[int]:
     """Where a top-level element ends."""
     depth, ends = 0, set()
     for kind, _, _, start, length, _ in events:
@@ -209,11 +208,11 @@ def test_deeper_nesting_is_refused_at_once(depth, undefined):
         depth = 2_000  # each level copies the inner ones here, not there
     bomb = nested(depth, undefined=undefined)
 
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(Malformed, match=r"\(0040,A730\) at byte \d+: .*deeper than 32"):
         scan(bomb)
 
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 BOMBS = {
@@ -252,10 +251,10 @@ BOMBS = {
 @pytest.mark.parametrize("read", [scan, lambda c: stream(c, size=65536)], ids=["whole", "streamed"])
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_absurd_datasets_are_refused_in_little_time_and_memory(bomb, read):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(Malformed):
         read(bomb)
-    taken = time.perf_counter() - start
+    taken = time.process_time() - start
 
     assert taken < 1
 
@@ -318,9 +317,13 @@ def test_more_text_than_a_header_may_have_is_refused_while_it_streams(vr):
     scanner = Scanner(EXPLICIT)
     scanner.feed(start)
 
-    with pytest.raises(Malformed, match="besides binary"):
-        for _ in range(200):
+    fed = 0
+    with pytest.raises(Malformed, match="besides binary"):  # noqa: PT012 - fails while it arrives
+        while fed < 200:
             scanner.feed(bytes(1 << 20))
+            fed += 1
+
+    assert fed < 80
 
 
 def _deflate(content: bytes) -> bytes:
@@ -351,11 +354,11 @@ def test_a_deflate_bomb_is_refused_at_its_cap():
     zeros = bytes(1 << 20)
     bomb = packer.compress(WHOLE + start) + b"".join(packer.compress(zeros) for _ in range(300))
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
 
     with pytest.raises(Malformed, match="inflates to more than"):
         scan(bomb, DEFLATED)
-    taken = time.perf_counter() - began
+    taken = time.process_time() - began
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

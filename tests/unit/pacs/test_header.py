@@ -381,18 +381,18 @@ def test_mutated_datasets_are_read_or_refused_and_nothing_else():
     for round_ in range(4000):
         content, transfer_syntax = chance.choice(sources)
         broken = _mutated(content, chance)
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             found = header.scan(broken, transfer_syntax)
             found.attributes(STORED)
             header.check(found, dataset.SOPClassUID, dataset.SOPInstanceUID)
         except (Malformed, Conflict):
             outcomes["refused"] += 1
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the defect
             pytest.fail(f"seed {seed} round {round_}: {error!r}")
         else:
             outcomes["read"] += 1
-        assert time.perf_counter() - began < 1
+        assert time.process_time() - began < 1
 
     assert min(outcomes.values()) > 100
 

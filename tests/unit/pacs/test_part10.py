@@ -89,7 +89,7 @@ def test_a_head_cut_anywhere_is_malformed():
     assert min(ends) > head.index(EXPLICIT.encode())
 
 
-def _file(transfer_syntax=EXPLICIT):
+def _file(transfer_syntax: str = EXPLICIT) -> tuple[bytes, bytes]:
     dataset = dicom_files.ct_slice()
     content = dicom_files.part10_file(dataset, transfer_syntax)
     return content, dicom_files.encode(dataset, transfer_syntax)

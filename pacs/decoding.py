@@ -1,0 +1,187 @@
+"""Pixels are decoded in processes that may die (`pacs.codecs`), never in this one.
+
+A process serves one frame at a time and is kept warm; at any trouble (a fault of the
+codec, silence, too much memory or time, its death) it is killed and a new one is
+started when it is needed. The caller gets pixels or one of our errors.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import msgspec
+
+from pacs import contexts
+from pacs.frames import ImagePixel
+from storage.base.errors import Malformed, NotSupported, Unavailable
+
+TIMEOUT_S: Final = 30.0
+MAX_FRAME_BYTES: Final = 256 << 20
+"""Of one decoded frame."""
+_START_BYTES: Final = 8
+"""The lengths with which each message starts."""
+_MAX_TEXT: Final = 1 << 16
+# What the process needs of our environment; settings and their secrets are not in it.
+_ENVIRONMENT: Final = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR")
+_THREADS: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A native frame: little endian, colour by pixel, in cells of Bits Allocated."""
+
+    pixels: bytes
+    photometric_interpretation: str
+
+
+class _Worker:
+    """One decoder process."""
+
+    def __init__(self) -> None:
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "pacs.codecs"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment | _THREADS,
+            start_new_session=True,
+        )
+
+    def ask(
+        self, request: bytes, frame: bytes, limit: int, timeout_s: float
+    ) -> tuple[bytes, bytes]:
+        """Return the text and the pixels of the answer; empty text when the process failed."""
+        watch = threading.Timer(timeout_s, self._process.kill)
+        watch.start()
+        try:
+            return self._exchange(request, frame, limit)
+        except OSError:
+            return b"", b""
+        finally:
+            watch.cancel()
+
+    def _exchange(self, request: bytes, frame: bytes, limit: int) -> tuple[bytes, bytes]:
+        requests, answers = self._process.stdin, self._process.stdout
+        if requests is None or answers is None:
+            return b"", b""
+        requests.write(len(request).to_bytes(4, "little") + len(frame).to_bytes(4, "little"))
+        requests.write(request)
+        requests.write(frame)
+        requests.flush()
+        start = answers.read(_START_BYTES)
+        text_length = int.from_bytes(start[:4], "little")
+        length = int.from_bytes(start[4:], "little")
+        if len(start) < _START_BYTES or text_length > _MAX_TEXT or length > limit:
+            return b"", b""
+        text, pixels = answers.read(text_length), answers.read(length)
+        return (text, pixels) if len(pixels) == length else (b"", b"")
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End the process and wait for it."""
+        self._process.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with suppress(OSError):  # what was written to the dead is lost, as it should be
+                    stream.close()
+        self._process.wait()
+
+
+class _Answer(msgspec.Struct):
+    photometric_interpretation: str = ""
+    fault: str = ""
+    malformed: bool = False
+
+
+class Decoders:
+    """A few warm decoder processes, started when they are first needed."""
+
+    def __init__(self, processes: int = 0, timeout_s: float = TIMEOUT_S) -> None:
+        self.processes = processes or os.cpu_count() or 1
+        self._timeout_s = timeout_s
+        self._free = threading.BoundedSemaphore(self.processes)
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._closed = False
+
+    def decode(self, frame: bytes, transfer_syntax_uid: str, image: ImagePixel) -> Decoded:
+        """Decode one encapsulated frame.
+
+        Raises
+        ------
+        Malformed
+            The codestream is broken, or shows another image than the header tells of.
+        NotSupported
+            No codec reads it, the frame is larger than `MAX_FRAME_BYTES`, or decoding took
+            more memory or time than it may.
+        Unavailable
+            The decoders are closed.
+        """
+        name = contexts.name_of(transfer_syntax_uid)
+        if transfer_syntax_uid not in contexts.DECODABLE:
+            raise NotSupported(f"no codec for {name}")
+        expected = image.decoded_bytes
+        if expected > MAX_FRAME_BYTES:
+            raise NotSupported(f"a frame of {expected} bytes is larger than {MAX_FRAME_BYTES}")
+        request = msgspec.json.encode({"transfer_syntax_uid": transfer_syntax_uid, "image": image})
+        with self._worker() as worker:
+            text, pixels = worker.ask(request, frame, expected, self._timeout_s)
+            answer = _read(text)
+            if answer.fault or not pixels:
+                worker.kill()
+        if answer.fault:
+            kind = Malformed if answer.malformed else NotSupported
+            raise kind(f"{name}: {answer.fault}")
+        return Decoded(pixels, answer.photometric_interpretation)
+
+    @contextmanager
+    def _worker(self) -> Iterator[_Worker]:
+        with self._free:
+            with self._lock:
+                if self._closed:
+                    raise Unavailable("the decoders are closed")
+                worker = self._idle.pop() if self._idle else None
+            worker = worker or _Worker()
+            try:
+                yield worker
+            except BaseException:
+                worker.kill()
+                raise
+            with self._lock:
+                if not self._closed and worker.alive:
+                    self._idle.append(worker)
+                    return
+            worker.kill()
+
+    def close(self) -> None:
+        """End every process; a decode that runs is not waited for."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.kill()
+
+
+def _read(text: bytes) -> _Answer:
+    if not text:
+        return _Answer(fault="the decoder was ended: it took too much memory or time, or crashed")
+    try:
+        return msgspec.json.decode(text, type=_Answer)
+    except msgspec.DecodeError:
+        return _Answer(fault="the decoder answered nonsense")
+
+
+@cache
+def shared() -> Decoders:
+    """Return the decoders of this process; they live as long as it does."""
+    return Decoders()
