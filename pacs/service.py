@@ -64,7 +64,11 @@ def dicom_listener(
     accepts = admission(settings.unknown_peers, lambda title: book.find(title) is not None)
     return Listener(
         (settings.bind, settings.dicom_port),
-        Acceptance(settings.ae_title, accepts, _services(settings, engine, store, spool, book)),
+        Acceptance(
+            settings.ae_title if settings.check_called_ae_title else None,
+            accepts,
+            _services(settings, engine, store, spool, book),
+        ),
         Limits(
             max_associations=settings.max_associations,
             max_associations_per_peer=settings.max_associations_per_peer,

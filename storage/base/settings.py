@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     bind: str = "127.0.0.1"
 
     ae_title: AETitle = "LIENTHONG"
+    check_called_ae_title: bool = False
+    """Reject an association that calls another AE title than ours (PS3.8 Table 9-21)."""
     dicom_port: Port = 11112
     unknown_peers: UnknownPeers = UnknownPeers.LOOPBACK
     max_associations: Annotated[int, Field(ge=1)] = 512
