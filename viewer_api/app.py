@@ -18,14 +18,16 @@ from viewer_api.dicomweb import bulkdata, frames, metadata, retrieving, search, 
 from viewer_api.edge import Edge
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
+from viewer_api.places import Places
 from viewer_api.rest import figures, health, operations
 from viewer_api.uploads import Uploads
 
+# asked for most often first: the router tries one after the other
 FAMILIES: Final = (
-    search.router,
+    frames.router,
     retrieving.router,
     metadata.router,
-    frames.router,
+    search.router,
     bulkdata.router,
     storing.router,
     operations.router,
@@ -73,6 +75,7 @@ def create(
         metrics=metrics,
         callers=Callers(engine),
         uploads=Uploads(),
+        places=Places(engine),
         frame_indexes=Recent(MAX_FRAME_INDEXES),
         metadata=Recent(MAX_METADATA, len),
     )

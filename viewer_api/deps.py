@@ -27,6 +27,7 @@ from viewer_api import addresses
 from viewer_api.cache import Recent
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
+from viewer_api.places import Places
 from viewer_api.problems import Unauthenticated
 from viewer_api.uploads import Uploads
 
@@ -47,6 +48,7 @@ class Parts:
     metrics: Metrics
     callers: "Callers"
     uploads: Uploads
+    places: Places
     frame_indexes: Recent[str, tuple[FrameIndex, ImagePixel | None]]
     metadata: Recent[str, bytes]
     """Both by object key: objects never change."""

@@ -30,6 +30,7 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
 
 UNROUTED: Final = "none"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+MISTAKES: Final = 400
 _QUIET: Final = "/health"
 
 
@@ -66,7 +67,8 @@ class Edge:
             extra={
                 "method": method,
                 "route": route,
-                "path": exchange.scope["path"] if route != UNROUTED else "",
+                # a path that led nowhere may hold anything, a name too
+                "path": exchange.scope["path"] if exchange.status < MISTAKES else "",
                 "http_status": exchange.status,
                 "duration_ms": round(seconds * 1000, 1),
                 "bytes": exchange.sent,

@@ -6,6 +6,7 @@ PS3.18 8.7 (media types), RFC 9110 12.5.1 (Accept), RFC 2387 (multipart/related)
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from starlette.requests import Request
@@ -75,6 +76,7 @@ def parse(text: str) -> MediaType:
     return MediaType(f"{kind}/{subtype}", dict(_parameters(rest)))
 
 
+@lru_cache(maxsize=256)
 def wishes(accept: str) -> Sequence[Wish]:
     """Return what an Accept value asks for, best first; nothing named means anything.
 
@@ -163,9 +165,7 @@ def _split(text: str, separator: str) -> Iterator[str]:
 
 
 def _is_token(text: str) -> bool:
-    return (
-        bool(text) and text.isascii() and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in text)
-    )
+    return _TOKEN.fullmatch(text) is not None
 
 
 def accepted(request: Request) -> str:

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from pacs import decoding
 from storage.base.errors import StoreUnavailable
 from storage.base.settings import Settings
 from storage.db.engine import Engine
@@ -53,7 +54,10 @@ def serve(
     """
     app = http_app.create(settings, engine, store, spool, probes, stop)
     with listen(settings.bind, settings.http_port) as listener:
-        run(app, listener, stop)
+        try:
+            run(app, listener, stop)
+        finally:
+            decoding.shared().close()
 
 
 def listen(host: str, port: int) -> socket.socket:

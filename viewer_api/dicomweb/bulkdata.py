@@ -13,7 +13,7 @@ from storage.archive.model import StoredInstance
 from storage.base.errors import NotSupported
 from viewer_api import deps, media, multipart
 from viewer_api.deps import Parts
-from viewer_api.dicomweb import frames, located
+from viewer_api.dicomweb import contents, frames
 from viewer_api.dicomweb.frames import Form, Source
 from viewer_api.multipart import Part
 
@@ -45,25 +45,25 @@ def retrieve_bulk_data(
     request: Request, study: str, series: str, instance: str, path: str
 ) -> Response:
     """Retrieve one binary value; compressed pixel data has a part for each frame."""
-    stored = located.instance_of(request, study, series, instance)
+    stored = deps.parts(request).places.of_instance(study, series, instance)
     form = frames.form(media.accepted(request), stored.transfer_syntax_uid, 1)
-    etag = located.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, path, form)
-    if unchanged := located.not_modified(request, etag):
+    etag = contents.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, path, form)
+    if unchanged := contents.not_modified(request, etag):
         return unchanged
-    with located.content_of(stored):
+    with contents.content_of(stored):
         bulk = _bulk(deps.parts(request), stored, path.upper(), form)
         return _answer(bulk, form, etag)
 
 
 def _answer(bulk: Bulk, form: Form, etag: str) -> Response:
-    headers = located.validators(etag)
+    headers = contents.validators(etag)
     if not form.multipart:
-        return located.answer(next(bulk.values), bulk.size, bulk.part_type, headers)
+        return contents.answer(next(bulk.values), bulk.size, bulk.part_type, headers)
     boundary = etag.strip('"')
     typed = {"Content-Type": bulk.part_type}
     body = multipart.write((Part(typed, one) for one in bulk.values), boundary)
     content_type = multipart.content_type(form.media_type, boundary)
-    return located.answer(body, bulk.size, content_type, headers)
+    return contents.answer(body, bulk.size, content_type, headers)
 
 
 def _bulk(parts: Parts, stored: StoredInstance, path: str, form: Form) -> Bulk:

@@ -15,7 +15,7 @@ from storage.archive.model import StoredInstance
 from storage.base.errors import Malformed, NotSupported
 from viewer_api import deps, media, multipart
 from viewer_api.deps import Parts
-from viewer_api.dicomweb import located
+from viewer_api.dicomweb import contents
 from viewer_api.multipart import Part
 
 router = APIRouter(
@@ -111,12 +111,12 @@ def retrieve_frames(
 ) -> Response:
     """Retrieve frames by number, counted from 1 and separated by commas."""
     numbers = _numbers(frame_list)
-    stored = located.instance_of(request, study, series, instance)
+    stored = deps.parts(request).places.of_instance(study, series, instance)
     wanted = form(media.accepted(request), stored.transfer_syntax_uid, len(numbers))
-    etag = located.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, numbers, wanted)
-    if unchanged := located.not_modified(request, etag):
+    etag = contents.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, numbers, wanted)
+    if unchanged := contents.not_modified(request, etag):
         return unchanged
-    with located.content_of(stored):
+    with contents.content_of(stored):
         source = source_of(deps.parts(request), stored, wanted)
         source.require(numbers)
         return _answer(source, numbers, wanted, etag)
@@ -124,12 +124,12 @@ def retrieve_frames(
 
 def _answer(source: Source, numbers: Sequence[int], wanted: Form, etag: str) -> Response:
     part_type = f"{wanted.media_type}; transfer-syntax={source.transfer_syntax_uid}"
-    validators = located.validators(etag)
+    validators = contents.validators(etag)
     if not wanted.multipart:
         return Response(source.frame(numbers[0]), headers=validators, media_type=part_type)
     boundary = etag.strip('"')
     parts = (Part({"Content-Type": part_type}, iter((source.frame(n),))) for n in numbers)
-    return located.answer(
+    return contents.answer(
         multipart.write(parts, boundary),
         sum(map(source.size, numbers)),
         multipart.content_type(wanted.media_type, boundary),

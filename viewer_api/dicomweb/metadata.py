@@ -18,7 +18,7 @@ from storage.archive.model import StoredInstance
 from storage.base.errors import NotSupported
 from viewer_api import deps, media, multipart
 from viewer_api.deps import Parts
-from viewer_api.dicomweb import located
+from viewer_api.dicomweb import contents
 
 router = APIRouter(
     prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))]
@@ -40,19 +40,19 @@ _BITS_STORED: Final = "00280101"
 @router.get("/studies/{study}/metadata")
 def study_metadata(request: Request, study: str) -> Response:
     """Retrieve the metadata of every instance of a study."""
-    return _answer(request, located.instances_of(request, study))
+    return _answer(request, deps.parts(request).places.under(study))
 
 
 @router.get("/studies/{study}/series/{series}/metadata")
 def series_metadata(request: Request, study: str, series: str) -> Response:
     """Retrieve the metadata of every instance of a series."""
-    return _answer(request, located.instances_of(request, study, series))
+    return _answer(request, deps.parts(request).places.of_series(study, series))
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/metadata")
 def instance_metadata(request: Request, study: str, series: str, instance: str) -> Response:
     """Retrieve the metadata of one instance."""
-    return _answer(request, located.instances_of(request, study, series, instance))
+    return _answer(request, [deps.parts(request).places.of_instance(study, series, instance)])
 
 
 def _answer(request: Request, found: Sequence[StoredInstance]) -> Response:
@@ -62,10 +62,10 @@ def _answer(request: Request, found: Sequence[StoredInstance]) -> Response:
     zipped = media.takes_gzip(request.headers.get("accept-encoding", ""))
     hashes = (stored.dataset_sha256 for stored in found)
     url = deps.dicomweb_url(request)
-    etag = located.entity_tag("metadata", url, zipped, media_type, *hashes)
-    if unchanged := located.not_modified(request, etag):
+    etag = contents.entity_tag("metadata", url, zipped, media_type, *hashes)
+    if unchanged := contents.not_modified(request, etag):
         return unchanged
-    headers = dict(located.validators(etag))
+    headers = dict(contents.validators(etag))
     headers["Vary"] += ", Accept-Encoding"
     pieces: Iterable[bytes] = _array(_objects(deps.parts(request), found, url))
     if zipped:

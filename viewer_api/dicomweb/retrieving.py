@@ -20,7 +20,7 @@ from storage.archive.model import StoredInstance
 from storage.base.errors import NotSupported
 from storage.objects.store import ObjectStore
 from viewer_api import deps, media, multipart
-from viewer_api.dicomweb import located
+from viewer_api.dicomweb import contents
 from viewer_api.multipart import Part
 
 log = logging.getLogger(__name__)
@@ -35,33 +35,33 @@ _CONVERTIBLE: Final = contexts.NATIVE | contexts.DECODABLE
 @router.get("/studies/{study}")
 def retrieve_study(request: Request, study: str) -> Response:
     """Retrieve every instance of a study."""
-    return _several(request, located.instances_of(request, study))
+    return _several(request, deps.parts(request).places.under(study))
 
 
 @router.get("/studies/{study}/series/{series}")
 def retrieve_series(request: Request, study: str, series: str) -> Response:
     """Retrieve every instance of a series."""
-    return _several(request, located.instances_of(request, study, series))
+    return _several(request, deps.parts(request).places.of_series(study, series))
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}")
 def retrieve_instance(request: Request, study: str, series: str, instance: str) -> Response:
     """Retrieve one instance."""
-    stored = located.instance_of(request, study, series, instance)
+    stored = deps.parts(request).places.of_instance(study, series, instance)
     form = _form(media.accepted(request), single=True)
     _require_possible(form, [stored])
-    etag = located.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, form)
-    if unchanged := located.not_modified(request, etag):
+    etag = contents.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, form)
+    if unchanged := contents.not_modified(request, etag):
         return unchanged
     sent = _object(deps.parts(request).store, stored, form)
-    headers = {**located.validators(etag), **_attachment(f"{stored.sop_instance_uid}.dcm")}
+    headers = {**contents.validators(etag), **_attachment(f"{stored.sop_instance_uid}.dcm")}
     if not form.multipart:
-        return located.answer(
+        return contents.answer(
             sent.body, sent.size, sent.headers["Content-Type"], headers, exact=True
         )
     boundary = etag.strip('"')
     frame = b"".join(multipart.write([Part(sent.headers, iter(()))], boundary))
-    return located.answer(
+    return contents.answer(
         multipart.write([sent], boundary),
         sent.size + len(frame),
         multipart.content_type(media.DICOM, boundary),
@@ -174,10 +174,10 @@ def _object(store: ObjectStore, stored: StoredInstance, form: Form) -> Sized:
     """Return a Part 10 file with a fresh head: zero preamble, nothing of how it came to us."""
     syntax, size = stored.transfer_syntax_uid, stored.dataset_size
     if not form.takes(syntax):
-        with located.content_of(stored):
+        with contents.content_of(stored):
             syntax, converted = retrieve.dataset_as(store, stored, form.syntaxes)
         size, dataset = len(converted), iter((converted,))
-    elif size <= located.AT_ONCE:
+    elif size <= contents.AT_ONCE:
         dataset = iter((retrieve.read_dataset(store, stored),))
     else:
         dataset = retrieve.stream_dataset(store, stored)

@@ -48,7 +48,7 @@ def test_every_error_of_the_tree_has_a_status() -> None:
 
     leaves = below(ImagingError) - {ImagingError, errors.Rejected}
 
-    assert [kind for kind in leaves if problems.status_of(kind()) == 500] == []
+    assert [kind for kind in leaves if problems.status_of(kind.__new__(kind)) == 500] == []
 
 
 def test_missing_token_is_challenged() -> None:

@@ -1,50 +1,21 @@
-"""Finding the stored instances of a path, and the conditional headers of what is stored."""
+"""How stored content is answered: conditional headers, in one piece or streamed, its faults."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-from storage.archive import instances
 from storage.archive.model import StoredInstance
-from storage.base import values
-from storage.base.errors import Malformed, NotFound, NotSupported
-from storage.db.engine import transaction
-from viewer_api import deps, multipart
+from storage.base.errors import Malformed, NotSupported
+from viewer_api import multipart
 
 AT_ONCE: Final = 8 << 20
 """Up to so many bytes are answered in one piece, which is several times as fast."""
 IMMUTABLE: Final = "private, no-cache"
 """What is stored never changes, but who may see it does: keep it and ask every time."""
-
-
-def instances_of(
-    request: Request, study: str, series: str = "", instance: str = ""
-) -> Sequence[StoredInstance]:
-    """Return the instances that a path names, each level checked to be the parent of the next.
-
-    Raises
-    ------
-    Malformed
-        One is no UID.
-    NotFound
-        Nothing is stored there.
-    """
-    given = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": instance}
-    keys = {keyword: values.uid(uid) for keyword, uid in given.items() if uid}
-    with transaction(deps.parts(request).engine) as session:
-        found = instances.locate(session, keys)
-    if not found:
-        raise NotFound(f"no such {['study', 'series', 'instance'][len(keys) - 1]}")
-    return found
-
-
-def instance_of(request: Request, study: str, series: str, instance: str) -> StoredInstance:
-    """Return the one instance that a path names; raises as `instances_of`."""
-    return instances_of(request, study, series, instance)[0]
 
 
 @contextmanager
