@@ -1,5 +1,6 @@
 """STOW-RS over a real port: what is taken, what is refused, what a broken body leaves."""
 
+import contextlib
 import json
 import socket
 import time
@@ -15,6 +16,7 @@ from pacs import part10
 from storage.access.tokens import Role
 from tests.fixtures.dicom_files import ct_slice, encapsulated, encode, part10_file
 from tests.fixtures.http import HttpNode, multipart_body, multipart_parts
+from viewer_api import uploads
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=b'
 STUDIES = "/dicom-web/studies"
@@ -374,3 +376,33 @@ def _until(condition: Any, timeout_s: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_body_that_stops_is_408_and_gives_its_place_back(
+    http_node: HttpNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "PAUSE_S", 0.3)
+    first = part10_file(ct_slice())
+    body = multipart_body([first, first])
+    with _raw(http_node, f"Content-Length: {len(body)}") as connection:
+        connection.sendall(body[: len(first) + 200])
+
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+    assert waiting(http_node) == 1
+    assert list(http_node.spool.folder.glob("*.part")) == []
+
+
+def test_body_that_trickles_is_408(http_node: HttpNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "GRACE_S", 0.2)
+    with _raw(http_node, "Content-Length: 1000") as connection:
+        connection.settimeout(0.05)
+        answer = b""
+        for _ in range(200):
+            connection.sendall(b"x")
+            with contextlib.suppress(TimeoutError):
+                answer = connection.recv(100)
+            if answer:
+                break
+
+    assert answer.startswith(b"HTTP/1.1 408")
