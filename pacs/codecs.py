@@ -104,7 +104,7 @@ def _by_pydicom(frame: bytes, uid: str, image: ImagePixel) -> tuple[Pixels, str]
         "bits_stored": image.bits_stored,
         "pixel_representation": image.pixel_representation,
         "photometric_interpretation": image.photometric_interpretation,
-        "planar_configuration": image.planar_configuration,
+        "planar_configuration": 0,  # of the decoders, which know better than the dataset
         "number_of_frames": 1,
         "pixel_keyword": "PixelData",
         "correct_unused_bits": False,
@@ -175,7 +175,7 @@ def _bits(frame: bytes, uid: str, image: ImagePixel) -> bytes:
 
 def _inflated(frame: bytes, image: ImagePixel) -> bytes:
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, image.frame_bytes + 1)
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, image.frame_bytes + 2)
     except zlib.error as error:
         raise Malformed(f"the frame cannot be inflated: {error}") from error
 
@@ -269,6 +269,11 @@ _DECODERS: Final[dict[str, Callable[[bytes, str, ImagePixel], tuple[Pixels, str]
 }
 
 
+def supported() -> frozenset[str]:
+    """Return the transfer syntaxes that have a codec here."""
+    return frozenset(_DECODERS)
+
+
 def write(stream: BinaryIO, told: msgspec.Struct, content: bytes) -> None:
     """Write one message."""
     text = msgspec.json.encode(told)
@@ -285,11 +290,12 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         request = msgspec.json.decode(requests.read(text_length), type=Request)
         frame = requests.read(frame_length)
         _limit_time()
-        answer, pixels = _answer(frame, request)
-        write(answers, answer, pixels)
+        told, pixels = answer(frame, request)
+        write(answers, told, pixels)
 
 
-def _answer(frame: bytes, request: Request) -> tuple[Answer, bytes]:
+def answer(frame: bytes, request: Request) -> tuple[Answer, bytes]:
+    """Decode a frame; whatever happens is an answer."""
     try:
         pixels, photometric = decode(frame, request)
     except (Malformed, NotSupported) as error:
