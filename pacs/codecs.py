@@ -23,14 +23,13 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from pacs import contexts
+from pacs.decoding import LENGTHS, Answer, Request
 from pacs.frames import ImagePixel
 from storage.base.errors import Malformed, NotSupported
 
 MEMORY_BYTES: Final = 1536 << 20
 """Address space on top of what the libraries themselves take."""
 CPU_S: Final = 20
-LENGTH: Final = struct.Struct("<II")
-"""Bytes of the JSON part and of the binary part of a message."""
 _COLOURS: Final = 3
 _MARKER: Final = 0xFF
 _LONG_MARKER: Final = 4
@@ -41,22 +40,6 @@ _BYTE: Final = 8
 _TAIL: Final = 16
 _RLE_RATIO: Final = 64
 """A run of 128 equal bytes takes two (PS3.5 G.3.1)."""
-
-
-class Request(msgspec.Struct):
-    """Decode one frame."""
-
-    transfer_syntax_uid: str
-    image: ImagePixel
-
-
-class Answer(msgspec.Struct):
-    """The frame that follows, or why there is none."""
-
-    photometric_interpretation: str = ""
-    fault: str = ""
-    malformed: bool = False
-    """The frame is at fault, not this product."""
 
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
@@ -277,7 +260,7 @@ def supported() -> frozenset[str]:
 def write(stream: BinaryIO, told: msgspec.Struct, content: bytes) -> None:
     """Write one message."""
     text = msgspec.json.encode(told)
-    stream.write(LENGTH.pack(len(text), len(content)))
+    stream.write(LENGTHS.pack(len(text), len(content)))
     stream.write(text)
     stream.write(content)
     stream.flush()
@@ -285,8 +268,8 @@ def write(stream: BinaryIO, told: msgspec.Struct, content: bytes) -> None:
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer requests until their stream ends."""
-    while len(start := requests.read(LENGTH.size)) == LENGTH.size:
-        text_length, frame_length = LENGTH.unpack(start)
+    while len(start := requests.read(LENGTHS.size)) == LENGTHS.size:
+        text_length, frame_length = LENGTHS.unpack(start)
         request = msgspec.json.decode(requests.read(text_length), type=Request)
         frame = requests.read(frame_length)
         _limit_time()

@@ -6,6 +6,7 @@ started when it is needed. The caller gets pixels or one of our errors.
 """
 
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -24,8 +25,8 @@ from storage.base.errors import Malformed, NotSupported, Unavailable
 TIMEOUT_S: Final = 30.0
 MAX_FRAME_BYTES: Final = 256 << 20
 """Of one decoded frame."""
-_START_BYTES: Final = 8
-"""The lengths with which each message starts."""
+LENGTHS: Final = struct.Struct("<II")
+"""With which each message starts: bytes of its JSON and of the frame behind that."""
 _MAX_TEXT: Final = 1 << 16
 # What the process needs of our environment; settings and their secrets are not in it.
 _ENVIRONMENT: Final = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR")
@@ -38,6 +39,22 @@ class Decoded:
 
     pixels: bytes
     photometric_interpretation: str
+
+
+class Request(msgspec.Struct):
+    """What a decoder process is asked: to decode the frame that follows."""
+
+    transfer_syntax_uid: str
+    image: ImagePixel
+
+
+class Answer(msgspec.Struct):
+    """What it answers: the native frame that follows, or why there is none."""
+
+    photometric_interpretation: str = ""
+    fault: str = ""
+    malformed: bool = False
+    """The frame is at fault, not this product."""
 
 
 class _Worker:
@@ -71,14 +88,15 @@ class _Worker:
         requests, answers = self._process.stdin, self._process.stdout
         if requests is None or answers is None:
             return b"", b""
-        requests.write(len(request).to_bytes(4, "little") + len(frame).to_bytes(4, "little"))
+        requests.write(LENGTHS.pack(len(request), len(frame)))
         requests.write(request)
         requests.write(frame)
         requests.flush()
-        start = answers.read(_START_BYTES)
-        text_length = int.from_bytes(start[:4], "little")
-        length = int.from_bytes(start[4:], "little")
-        if len(start) < _START_BYTES or text_length > _MAX_TEXT or length > limit:
+        start = answers.read(LENGTHS.size)
+        if len(start) < LENGTHS.size:
+            return b"", b""
+        text_length, length = LENGTHS.unpack(start)
+        if text_length > _MAX_TEXT or length > limit:
             return b"", b""
         text, pixels = answers.read(text_length), answers.read(length)
         return (text, pixels) if len(pixels) == length else (b"", b"")
@@ -95,12 +113,6 @@ class _Worker:
                 with suppress(OSError):  # what was written to the dead is lost, as it should be
                     stream.close()
         self._process.wait()
-
-
-class _Answer(msgspec.Struct):
-    photometric_interpretation: str = ""
-    fault: str = ""
-    malformed: bool = False
 
 
 class Decoders:
@@ -133,7 +145,7 @@ class Decoders:
         expected = image.decoded_bytes
         if expected > MAX_FRAME_BYTES:
             raise NotSupported(f"a frame of {expected} bytes is larger than {MAX_FRAME_BYTES}")
-        request = msgspec.json.encode({"transfer_syntax_uid": transfer_syntax_uid, "image": image})
+        request = msgspec.json.encode(Request(transfer_syntax_uid, image))
         with self._worker() as worker:
             text, pixels = worker.ask(request, frame, expected, self._timeout_s)
             answer = _read(text)
@@ -172,13 +184,13 @@ class Decoders:
             worker.kill()
 
 
-def _read(text: bytes) -> _Answer:
+def _read(text: bytes) -> Answer:
     if not text:
-        return _Answer(fault="the decoder was ended: it took too much memory or time, or crashed")
+        return Answer(fault="the decoder was ended: it took too much memory or time, or crashed")
     try:
-        return msgspec.json.decode(text, type=_Answer)
+        return msgspec.json.decode(text, type=Answer)
     except msgspec.DecodeError:
-        return _Answer(fault="the decoder answered nonsense")
+        return Answer(fault="the decoder answered nonsense")
 
 
 @cache

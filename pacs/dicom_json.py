@@ -16,8 +16,18 @@ import msgspec
 
 from pacs import charsets
 from pacs.elements import Event, Kind, Scanner
-from pacs.encoding import PIXEL_DATA, WORD_BYTES, Codec, swapped
-from pacs.header import SPECIFIC_CHARACTER_SET, clean, dictionary_vr
+from pacs.encoding import (
+    BULK_VRS,
+    KNOWN_VRS,
+    LOCALISED_VRS,
+    NUMBER_CODES,
+    PIXEL_TAGS,
+    SINGLE_TEXT_VRS,
+    WORD_BYTES,
+    Codec,
+    swapped,
+)
+from pacs.header import PIXEL_REPRESENTATION, SPECIFIC_CHARACTER_SET, clean, dictionary_vr
 from pacs.part10 import Buffer
 from storage.base import values
 from storage.base.errors import NotFound
@@ -27,22 +37,8 @@ BulkUri = Callable[[str], str]
 
 INLINE_BYTES: Final = 1024
 """Binary values up to this size are inline: icons' palettes, checksums, private switches."""
-PIXEL_REPRESENTATION: Final = 0x00280103
 TRAILING_PADDING: Final = 0xFFFCFFFC
-_PIXELS: Final = frozenset((PIXEL_DATA, 0x7FE00008, 0x7FE00009))
-_BINARY: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
-_SINGLE_TEXT: Final = frozenset({"LT", "ST", "UR", "UT"})
-_LOCALISED: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-_NUMBERS: Final = {
-    "US": "H",
-    "SS": "h",
-    "UL": "I",
-    "SL": "i",
-    "FL": "f",
-    "FD": "d",
-    "SV": "q",
-    "UV": "Q",
-}
+_BINARY: Final = frozenset(vr.decode("ascii") for vr in BULK_VRS)
 _EXACT: Final = 1 << 53
 """Whole numbers below are exact in every JSON reader."""
 _GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
@@ -244,7 +240,7 @@ class _Writer:
 
     def _binary(self, tag: int, vr: str, start: int, length: int, codec: Codec) -> None:
         raw = self._scanner.kept(start, length) if length <= INLINE_BYTES else None
-        if raw is None or tag in _PIXELS:
+        if raw is None or tag in PIXEL_TAGS:
             self._put(tag, vr, BulkDataURI=self._bulk_uri(self._path(tag)))
             return
         little = swapped(raw, WORD_BYTES.get(vr, 1)) if codec.big_endian else raw
@@ -254,30 +250,21 @@ class _Writer:
 def _vr(tag: int, sent: bytes, *, signed: bool) -> str:
     """Return the VR to write: as sent, or of the dictionary where it was not said."""
     if sent not in (b"", b"UN"):
-        vr = sent.decode("ascii")
-        return vr if vr in _KNOWN else "UN"
+        return sent.decode("ascii") if sent in KNOWN_VRS else "UN"
     vr = dictionary_vr(tag)
     if vr == "US or SS":
         return "SS" if signed else "US"
     return "OW" if " or " in vr else vr
 
 
-_KNOWN: Final = (
-    _BINARY
-    | _LOCALISED
-    | frozenset(_NUMBERS)
-    | {"AE", "AS", "AT", "CS", "DA", "DS", "DT", "IS", "SQ", "TM", "UI", "UR"}
-)
-
-
 def _values(raw: bytes, vr: str, charset: str, codec: Codec) -> list[Any]:
-    if vr in _NUMBERS or vr == "AT":
+    if vr in NUMBER_CODES or vr == "AT":
         return _unpacked(raw, vr, ">" if codec.big_endian else "<")
-    decoded, _ = charsets.decode(raw, charset if vr in _LOCALISED else "", vr)
+    decoded, _ = charsets.decode(raw, charset if vr in LOCALISED_VRS else "", vr)
     text = clean(charsets.nfc(decoded), vr)
     if not text:
         return []
-    if vr in _SINGLE_TEXT:
+    if vr in SINGLE_TEXT_VRS:
         return [text]
     parts = text.split("\\")
     if vr == "PN":
@@ -291,7 +278,7 @@ def _unpacked(raw: bytes, vr: str, order: str) -> list[Any]:
     if vr == "AT":
         words = struct.unpack_from(f"{order}{len(raw) // 4 * 2}H", raw)
         return [f"{a:04X}{b:04X}" for a, b in zip(words[::2], words[1::2], strict=True)]
-    code = _NUMBERS[vr]
+    code = NUMBER_CODES[vr]
     count = len(raw) // struct.calcsize(order + code)
     return [_finite(number) for number in struct.unpack_from(f"{order}{count}{code}", raw)]
 

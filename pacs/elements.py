@@ -10,12 +10,12 @@ Open items and sequences are `_Frame`s on a list, so hostile nesting costs
 nothing; limits bound what the rest can cost. It knows nothing of what values mean.
 """
 
-import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from pacs import contexts
+from pacs.deflate import Inflater
 from pacs.encoding import (
     BULK_VRS,
     DELIMITERS,
@@ -48,10 +48,6 @@ MAX_ITEMS: Final = 50_000
 MAX_FRAGMENTS: Final = 500_000
 MAX_BESIDES_BULK: Final = 64 << 20
 """Bytes of a dataset besides pixel data and other binary values."""
-MAX_INFLATED: Final = 2 << 30
-MAX_INFLATE_RATIO: Final = 20
-INFLATED_UNJUDGED: Final = 32 << 20
-"""Below this size an inflated dataset may have any ratio: masks deflate a thousandfold."""
 KEPT_BULK: Final = 64 << 10
 """A binary value up to this size is kept with the header when a dataset streams by."""
 KEPT_OFFSET_TABLE: Final = 8 << 20
@@ -123,27 +119,6 @@ class _Frame:
         self.delimited = delimited
 
 
-def inflate(dataset: Buffer) -> bytes:
-    """Return a deflated dataset inflated (PS3.5 A.5).
-
-    Raises
-    ------
-    Malformed
-        It cannot be inflated, is cut off, or inflates to more than it may.
-    """
-    limit = min(MAX_INFLATED, max(INFLATED_UNJUDGED, MAX_INFLATE_RATIO * len(dataset)))
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        inflated = stream.decompress(dataset, limit)
-    except zlib.error as error:
-        raise Malformed(f"the deflated dataset cannot be inflated: {error}") from error
-    if stream.eof:
-        return inflated
-    if len(inflated) == limit:
-        raise Malformed(f"the deflated dataset inflates to more than {len(inflated)} bytes")
-    raise Malformed(f"the deflated dataset is cut off after {len(dataset)} bytes")
-
-
 class Scanner:
     """Reads one dataset and remembers where its top-level elements are.
 
@@ -164,7 +139,6 @@ class Scanner:
         "_padding",
         "_position",
         "_received",
-        "_sent",
         "_streaming",
         "codec",
         "elements",
@@ -192,9 +166,8 @@ class Scanner:
         self._counts = [0, 0, 0]  # elements, items, fragments
         self._padding = False
         self._streaming = False
-        self._sent = 0
         deflated = transfer_syntax_uid == contexts.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if deflated else None
+        self._inflate = Inflater() if deflated else None
 
     # --- what callers use
 
@@ -251,7 +224,8 @@ class Scanner:
         if self._inflate is None:
             self._take(chunk)
         else:
-            self._inflate_all(chunk)
+            for piece in self._inflate.feed(chunk):
+                self._take(piece)
 
     def finish(self) -> None:
         """Declare the dataset complete.
@@ -261,8 +235,8 @@ class Scanner:
         Malformed
             It ends too early, or is more than a header may be.
         """
-        if self._inflate is not None and not self._inflate.eof:
-            raise Malformed(f"the deflated dataset is cut off after {self._sent} bytes")
+        if self._inflate is not None:
+            self._inflate.finish()
         if self._streaming and self._buffer:
             self._keep()
         if len(self._frames) > 1 or self._position > self._received:
@@ -292,30 +266,6 @@ class Scanner:
         return None
 
     # --- taking bytes
-
-    def _inflate_all(self, chunk: Buffer) -> None:
-        stream = self._inflate
-        if stream is None or stream.eof:
-            return
-        view = memoryview(chunk)
-        for start in range(0, len(view), 1 << 16):
-            self._inflate_piece(stream, view[start : start + (1 << 16)])
-
-    def _inflate_piece(self, stream: "zlib._Decompress", piece: Buffer) -> None:
-        self._sent += len(piece)
-        while piece and not stream.eof:
-            try:
-                inflated = stream.decompress(piece, 1 << 18)
-            except zlib.error as error:
-                raise Malformed(f"the deflated dataset cannot be inflated: {error}") from error
-            piece = stream.unconsumed_tail
-            self._take(inflated)
-            bomb = self._received > MAX_INFLATE_RATIO * self._sent
-            if (bomb and self._received > INFLATED_UNJUDGED) or self._received > MAX_INFLATED:
-                raise Malformed(
-                    f"the deflated dataset inflates to more than {self._received} bytes "
-                    f"from {self._sent}"
-                )
 
     def _take(self, chunk: Buffer) -> None:
         dropped = min(len(chunk), max(0, self._drop_until - self._received))

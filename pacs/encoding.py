@@ -19,6 +19,21 @@ WORD_BYTES: Final = {
     **dict.fromkeys(("FL", "OF", "OL", "SL", "UL"), 4),
     **dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8),
 }
+# PS3.5 6.2: the binary numbers, as `struct` calls them
+NUMBER_CODES: Final = {
+    "US": "H",
+    "SS": "h",
+    "UL": "I",
+    "SL": "i",
+    "FL": "f",
+    "FD": "d",
+    "SV": "q",
+    "UV": "Q",
+}
+# PS3.5 6.1.2.3: texts in the Specific Character Set
+LOCALISED_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+# PS3.5 6.2: one value, whose leading spaces mean something
+SINGLE_TEXT_VRS: Final = frozenset({"LT", "ST", "UR", "UT"})
 _WORDS: Final = {2: "H", 4: "I", 8: "Q"}
 HEADER: Final = 8
 """Bytes of a tag, VR and short length, or of a tag and a length."""

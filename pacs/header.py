@@ -14,7 +14,16 @@ from pydicom.datadict import tag_for_keyword
 
 from pacs import charsets
 from pacs.elements import PixelData, Scanner
-from pacs.encoding import BULK_VRS, HEADER, IMPLICIT_LITTLE, Codec, fault
+from pacs.encoding import (
+    BULK_VRS,
+    HEADER,
+    IMPLICIT_LITTLE,
+    LOCALISED_VRS,
+    NUMBER_CODES,
+    SINGLE_TEXT_VRS,
+    Codec,
+    fault,
+)
 from pacs.part10 import Buffer
 from storage.base import values
 from storage.base.errors import Conflict, Malformed
@@ -27,19 +36,6 @@ SERIES_INSTANCE_UID: Final = 0x0020000E
 PIXEL_REPRESENTATION: Final = 0x00280103
 
 _MAX_NUMBERS: Final = 4096
-_NUMBERS: Final = {
-    "US": "H",
-    "SS": "h",
-    "UL": "I",
-    "SL": "i",
-    "FL": "f",
-    "FD": "d",
-    "SV": "q",
-    "UV": "Q",
-}
-_LOCALISED: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-# PS3.5 6.2: one value whose leading spaces mean something
-_SINGLE_TEXT: Final = frozenset({"LT", "ST", "UR", "UT"})
 _PRIVATE_CREATORS: Final = range(0x10, 0x100)
 _EXACT_FLOATS: Final = 1e15
 _REQUIRED_UIDS: Final = (
@@ -116,7 +112,7 @@ class Header:
         if number not in self.elements:
             return ""
         vr = self.vr(number)
-        if vr in _NUMBERS or vr in {"AT", "US or SS"}:
+        if vr in NUMBER_CODES or vr in {"AT", "US or SS"}:
             return self._numbers(number, vr)
         if vr == "SQ" or vr[-2:].encode() in BULK_VRS:
             return ""
@@ -124,7 +120,7 @@ class Header:
 
     def _text(self, tag: int, vr: str) -> str:
         raw = self.value(tag)
-        text, warning = charsets.decode(raw, self._charset if vr in _LOCALISED else "", vr)
+        text, warning = charsets.decode(raw, self._charset if vr in LOCALISED_VRS else "", vr)
         if warning:
             self.warnings.append(f"({tag >> 16:04X},{tag & 0xFFFF:04X}): {warning}")
         return clean(charsets.nfc(text), vr)
@@ -138,7 +134,7 @@ class Header:
         return "\\".join(map(_plain_number, self._unpacked(raw, vr)))
 
     def _unpacked(self, raw: bytes, vr: str) -> tuple[int | float, ...]:
-        code = _NUMBERS.get(vr) or ("h" if self._is_signed() else "H")
+        code = NUMBER_CODES.get(vr) or ("h" if self._is_signed() else "H")
         size = struct.calcsize(code)
         count = min(len(raw) // size, _MAX_NUMBERS)
         return struct.unpack(f"{self._order}{count}{code}", raw[: count * size])
@@ -297,7 +293,7 @@ def _check_uid(header: Header, tag: int, name: str) -> None:
 
 def clean(text: str, vr: str) -> str:
     """Remove the padding of a decoded value (PS3.5 6.2)."""
-    if vr in _SINGLE_TEXT:
+    if vr in SINGLE_TEXT_VRS:
         return text.rstrip()
     if "\\" not in text:
         # Empty groups at the end of a name may be left out (PS3.5 6.2.1.1).

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from pacs import contexts, decoding, elements, frames, header
+from pacs import contexts, decoding, deflate, frames, header
 from pacs.decoding import Decoders
 from pacs.elements import Event, Kind, Scanner
 from pacs.encoding import (
@@ -121,7 +121,7 @@ def _swapping(read: Read, start: int) -> Read:
 def _transcoded(dataset: bytes, source: str, target: str, decoders: Decoders | None) -> bytes:
     plain = dataset
     if source == contexts.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-        plain, source = elements.inflate(dataset), contexts.EXPLICIT_VR_LITTLE_ENDIAN
+        plain, source = deflate.inflate(dataset), contexts.EXPLICIT_VR_LITTLE_ENDIAN
     events: list[Event] = []
     scanner = Scanner(source, events)
     scanner.read(plain)

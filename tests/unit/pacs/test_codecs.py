@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pacs import codecs, contexts
-from pacs.codecs import Request
+from pacs.decoding import Request
 from pacs.frames import ImagePixel
 from storage.base.errors import Malformed, NotSupported
 
