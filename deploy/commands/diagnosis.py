@@ -9,7 +9,6 @@ from deploy.commands.options import Config, load, out, table
 from deploy.node import Node
 from storage.base.errors import ImagingError
 
-
 GOOD: Final = "[green]ok[/green]"
 BAD: Final = "[red]no[/red]"
 LOOK: Final = "[yellow]look[/yellow]"

@@ -19,7 +19,6 @@ out: Final = Console(width=None if sys.stdout.isatty() else 240)
 err: Final = Console(stderr=True)
 
 
-
 def table(*headings: str) -> Table:
     """Return a table that folds long values: a UID cut short is of no use to anybody."""
     made = Table()

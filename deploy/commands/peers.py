@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import typer
-from storage.access.peers import Peer
 
 from deploy.commands.options import Config, opened, out, table
 from pacs import scu
 from storage.access import peers
+from storage.access.peers import Peer
 from storage.db.engine import transaction
 
 app = typer.Typer(help="The DICOM application entities that we know.", no_args_is_help=True)

@@ -3,10 +3,10 @@
 from typing import Annotated
 
 import typer
-from storage.access.tokens import Role
 
 from deploy.commands.options import Config, opened, out, table
 from storage.access import tokens
+from storage.access.tokens import Role
 from storage.db.engine import transaction
 
 app = typer.Typer(help="Bearer tokens for HTTP.", no_args_is_help=True)

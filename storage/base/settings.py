@@ -20,12 +20,18 @@ from storage.base.errors import Malformed
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 GIBIBYTE = 1 << 30
+AE_TITLE_MAX = 16
 
 
 def _ae_title(text: str) -> str:
     """PS3.5 6.2, VR AE: at most 16 characters, no backslash, no control characters."""
     title = text.strip(" ")
-    if not 0 < len(title) <= 16 or not title.isascii() or not title.isprintable() or "\\" in title:
+    if (
+        not 0 < len(title) <= AE_TITLE_MAX
+        or not title.isascii()
+        or not title.isprintable()
+        or "\\" in title
+    ):
         raise ValueError("an AE title is 1 to 16 printable ASCII characters without a backslash")
     return title
 

@@ -52,7 +52,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copied(made_once: Path, tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+def copied(made_once: Path) -> Iterator[Callable[[Path], Path]]:
     """Copy the data folder under a given one; whatever still runs there in the end is stopped."""
     folders: list[Path] = []
 

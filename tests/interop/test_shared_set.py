@@ -31,6 +31,7 @@ pytestmark = [
     pytest.mark.interop,
     pytest.mark.slow,
     pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::UserWarning:pydicom"),
     pytest.mark.skipif(not shutil.which("storescu"), reason="DCMTK is not installed"),
     pytest.mark.skipif(not SHARED.is_dir(), reason="the shared DICOM files are not there"),
 ]
