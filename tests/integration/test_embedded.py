@@ -331,7 +331,7 @@ def test_embedded_database_lies_in_the_data_folder(data: Path) -> None:
 @pytest.mark.parametrize("closed_programs", [False, True])
 def test_root_serves_from_folders_closed_to_everybody(
     copied: Callable[[Path], Path],
-    closed_programs: bool,  # noqa: FBT001
+    closed_programs: bool,
 ) -> None:
     with tempfile.TemporaryDirectory(dir="/root") as deep:
         Path(deep, "inner").mkdir(mode=0o700)
