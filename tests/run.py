@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from tests.fixtures import programs
+
 PEERS: Final = {"storescu": "dcmtk", "strace": "strace"}
 QUICK: Final = "not faults and not slow"
 WORKERS: Final = "2"
@@ -19,13 +21,13 @@ WORKERS: Final = "2"
 
 def install_peers() -> list[str]:
     """Install absent peer programs by Debian's packages; return what is still absent."""
-    absent = {program for program in PEERS if shutil.which(program) is None}
+    absent = {program for program in PEERS if programs.find(program) is None}
     if absent and shutil.which("apt-get") and os.geteuid() == 0:
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         packages = sorted({PEERS[program] for program in absent})
         subprocess.run(["apt-get", "update", "-qq"], env=quiet, check=False)
         subprocess.run(["apt-get", "install", "-y", "-qq", *packages], env=quiet, check=False)
-    return sorted(program for program in absent if shutil.which(program) is None)
+    return sorted(program for program in absent if programs.find(program) is None)
 
 
 def pytest(*arguments: str) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from tests.fixtures import programs
 
 START_S = 30.0
 
@@ -115,7 +116,7 @@ def lienthong(folder: Path) -> Archive:
 
 def orthanc(folder: Path) -> Archive | None:
     """Orthanc as Debian packages it, on its defaults (it syncs), without plugins."""
-    program = shutil.which("Orthanc")
+    program = programs.find("Orthanc")
     if program is None:
         return None
     dicom, http = free_port(), free_port()
@@ -153,7 +154,7 @@ def orthanc(folder: Path) -> Archive | None:
 
 def storescp(folder: Path) -> Archive | None:
     """DCMTK's receiver: files only, no index, no fsync. A floor, not a rival."""
-    program = shutil.which("storescp")
+    program = programs.find("storescp")
     if program is None:
         return None
     port = free_port()
