@@ -48,6 +48,7 @@ class Sending:
 
     server: Serving
     reference: Path
+    client: httpx.Client
     answers: dict[str, str] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
@@ -62,12 +63,14 @@ def sending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sending]:
     port = free_port()
     storescp = _storescp(port, reference)
     try:
-        sent = Sending(server, reference)
+        client = server.client()
+        sent = Sending(server, reference, client)
         for transfer_syntax, files in _by_transfer_syntax(sent).items():
             profile = _profile(folder / "contexts.cfg", transfer_syntax, files)
             sent.answers |= _storescu(server.dicom_port, "LIENTHONG", profile, files)
             _storescu(port, "STORESCP", profile, files)
         yield sent
+        client.close()
     finally:
         storescp.terminate()
         storescp.wait()
@@ -75,7 +78,7 @@ def sending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sending]:
 
 
 def test_every_readable_file_is_stored_or_held_or_refused_with_a_reason(sending: Sending) -> None:
-    client = sending.server.client()
+    client = sending.client
     table = Counter(sending.answers.values())
     deadline = time.monotonic() + 60
     while not _drained(sending.server):
@@ -96,7 +99,7 @@ def test_every_readable_file_is_stored_or_held_or_refused_with_a_reason(sending:
 
 
 def test_wado_rs_gives_back_what_was_sent(sending: Sending) -> None:
-    client = sending.server.client()
+    client = sending.client
     reference = _reference(sending.reference)
     stored = _stored(client)
     wrong = []
@@ -111,14 +114,13 @@ def test_wado_rs_gives_back_what_was_sent(sending: Sending) -> None:
             wrong.append(uid)
 
     unknown = [uid for uid in wrong if not reference[uid]]
-    print(f"compared {len(stored) - len(unknown)}; storescp did not take {len(unknown)}: ",
-          {stored[uid][:2] for uid in unknown}, {(stored[uid][:2], len(reference[uid])) for uid in wrong if reference[uid]})
+    print(f"\ncompared {len(stored) - len(unknown)}; storescp did not take {len(unknown)}")
     assert set(wrong) == set(unknown)
     assert len(unknown) < 40
 
 
 def test_c_get_gives_back_what_was_sent(sending: Sending) -> None:
-    stored = _stored(sending.server.client())
+    stored = _stored(sending.client)
     reference = _reference(sending.reference)
     wrong: list[str] = []
     seen: set[str] = set()
@@ -141,7 +143,7 @@ def test_c_get_gives_back_what_was_sent(sending: Sending) -> None:
 
 
 def test_c_move_gives_back_what_was_sent(sending: Sending, tmp_path: Path) -> None:
-    stored = _stored(sending.server.client())
+    stored = _stored(sending.client)
     reference = _reference(sending.reference)
     port = free_port()
     assert sending.server.run("peer", "add", "STORESCP", "127.0.0.1", str(port)).returncode == 0
@@ -164,7 +166,7 @@ def test_c_move_gives_back_what_was_sent(sending: Sending, tmp_path: Path) -> No
                     *("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study}"),
                     *("127.0.0.1", str(sending.server.dicom_port)),
                 ],
-                check=True,
+                check=False,  # some have a syntax that storescp does not know
                 timeout=120,
             )
     finally:
