@@ -49,7 +49,7 @@ def serve_dicom(
     StoreUnavailable
         The port cannot be listened on.
     """
-    listener = dicom_listener(settings, engine, store, spool)
+    listener = dicom_listener(settings, engine, store, spool, Metrics())
     listener.start()
     log.info("listening", extra={"address": settings.bind, "port": listener.port})
     stop.wait()
@@ -57,7 +57,7 @@ def serve_dicom(
 
 
 def dicom_listener(
-    settings: Settings, engine: Engine, store: ObjectStore, spool: Spool
+    settings: Settings, engine: Engine, store: ObjectStore, spool: Spool, metrics: Metrics
 ) -> Listener:
     """Return a listener with every DIMSE service of the product, not started yet."""
     book = PeerBook(engine)
@@ -74,7 +74,7 @@ def dicom_listener(
             max_associations_per_peer=settings.max_associations_per_peer,
             max_object_bytes=settings.max_object_bytes,
         ),
-        Metrics(),
+        metrics,
     )
 
 
