@@ -16,23 +16,11 @@ from pydicom.uid import (
 
 from pacs import part10
 from storage.spool import Spool
+from tests.fixtures.dcmtk import dcmtk, needs_dcmtk
 from tests.fixtures.dicom_files import SharedFile, ct_slice, part10_file
 from tests.fixtures.server import listening
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.skipif(
-        not shutil.which("storescu"), reason="DCMTK is not installed: its peers were not tried"
-    ),
-]
-
-
-def dcmtk(program: str, port: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run one of DCMTK's SCUs against us."""
-    command = [program, "-aec", "ARCHIVE", "-aet", "CT01", "127.0.0.1", str(port)]
-    return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
-    )
+pytestmark = [pytest.mark.interop, needs_dcmtk]
 
 
 def test_echoscu_is_answered(port: int) -> None:
