@@ -108,6 +108,9 @@ class Cluster:
         for sub in (self.run, self.folder / "log"):
             sub.mkdir(exist_ok=True)
             own(sub, account, 0o700)
+            for file in sub.iterdir():  # logs that root copied here with the data
+                if os.geteuid() == 0 and account and file.lstat().st_uid == 0:
+                    os.chown(file, account.uid, account.gid, follow_symlinks=False)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
         settings = _SETTINGS.format(
             shared_buffers=min(max(memory // 8, 64), 1024),
