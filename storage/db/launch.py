@@ -23,6 +23,9 @@ REFUSED: Final = 77
 
 # linux/prctl.h and linux/capability.h
 _PR_SET_KEEPCAPS: Final = 8
+_PR_SET_SECUREBITS: Final = 28
+_NO_SETUID_FIXUP: Final = 1 << 2
+"""Without it access(2), by which PostgreSQL looks at its own programs, ignores capabilities."""
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_RAISE: Final = 2
@@ -53,6 +56,10 @@ def _become(uid: int, gid: int, reach: list[str]) -> None:
     linux = sys.platform == "linux"
     if linux:
         _prctl(_PR_SET_KEEPCAPS, 1)
+        # a container may forbid it: then only programs in closed folders cannot be used
+        ctypes.CDLL(None).prctl(
+            _PR_SET_SECUREBITS, *map(ctypes.c_ulong, (_NO_SETUID_FIXUP, 0, 0, 0))
+        )
     try:
         os.setgroups([gid])
         os.setgid(gid)
@@ -61,6 +68,7 @@ def _become(uid: int, gid: int, reach: list[str]) -> None:
         _refuse(f"root cannot become user id {uid}: {error.strerror}")
     if linux:
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        _rest_capabilities()
         reached = all(os.access(path, os.X_OK, effective_ids=True) for path in reach)
         _keep_capabilities(0 if reached else _passing())
 
@@ -76,6 +84,12 @@ def _capabilities() -> ctypes.Array[ctypes.c_uint32]:
     words = _Words()
     _libc("capget", _header(), words)
     return words
+
+
+def _rest_capabilities() -> None:
+    """Put every capability out of effect, without giving it up."""
+    held = _capabilities()
+    _libc("capset", _header(), _Words(0, held[1], held[2], 0, held[4], held[5]))
 
 
 def _keep_capabilities(bits: int) -> None:
