@@ -4,11 +4,21 @@ Sources, the first that names a setting wins: environment variables
 ``LIENTHONG_<NAME>``, then the TOML file given by ``--config``, then the default.
 """
 
+import os
+from collections.abc import Iterator
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,26 +26,52 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from storage.base import values
 from storage.base.errors import Malformed
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-GIBIBYTE = 1 << 30
-AE_TITLE_MAX = 16
+PREFIX: Final = "LIENTHONG_"
+GIBIBYTE: Final = 1 << 30
+
+# Names that are no settings of this tree, or not yet: never taken for a typing error.
+_ELSEWHERE: Final = frozenset({"config", "hl7_port", "viewer_port"})
+_TESTS: Final = "test_"
+_LIKENESS: Final = 0.7
+"""How much of a known name an unknown one has to share to be taken for a typing error."""
 
 
 def _ae_title(text: str) -> str:
-    """PS3.5 6.2, VR AE: at most 16 characters, no backslash, no control characters."""
-    title = text.strip(" ")
-    if (
-        not 0 < len(title) <= AE_TITLE_MAX
-        or not title.isascii()
-        or not title.isprintable()
-        or "\\" in title
-    ):
-        raise ValueError("an AE title is 1 to 16 printable ASCII characters without a backslash")
-    return title
+    try:
+        return values.ae_title(text)
+    except Malformed as error:
+        raise ValueError(str(error)) from error  # the kind that pydantic collects
 
 
+def _host(text: str) -> str:
+    host = text.strip()
+    if not host or not host.isprintable() or any(map(str.isspace, host)):
+        raise ValueError("a host name or an IP address is wanted")
+    return host
+
+
+def _root_url(text: str) -> str:
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return text.rstrip("/")
+
+
+def _upper(given: object) -> object:
+    return given.upper() if isinstance(given, str) else given
+
+
+def _lower(given: object) -> object:
+    return given.lower() if isinstance(given, str) else given
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 
 
@@ -50,27 +86,33 @@ class UnknownPeers(StrEnum):
 class Settings(BaseSettings):
     """One node's settings; a wrong one stops the start with its name and the reason."""
 
-    model_config = SettingsConfigDict(env_prefix="LIENTHONG_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+    )
 
-    data_dir: Path = Path("data")
+    data_dir: Annotated[Path, AfterValidator(_absolute)] = Path("data")
     database_url: SecretStr = SecretStr("")
     """Empty: the embedded PostgreSQL in ``data_dir/postgres``."""
     objects_url: SecretStr = SecretStr("")
     """Empty: the folder ``data_dir/objects``; else ``s3://KEY:SECRET@host:port/bucket?secure=…``."""
-    bind: str = "127.0.0.1"
+    bind: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
 
     ae_title: AETitle = "LIENTHONG"
     check_called_ae_title: bool = False
     """Reject an association that calls another AE title than ours (PS3.8 Table 9-21)."""
     dicom_port: Port = 11112
-    unknown_peers: UnknownPeers = UnknownPeers.LOOPBACK
+    unknown_peers: Annotated[UnknownPeers, BeforeValidator(_lower)] = UnknownPeers.LOOPBACK
     max_associations: Annotated[int, Field(ge=1)] = 512
     max_associations_per_peer: Annotated[int, Field(ge=1)] = 32
     max_object_bytes: Annotated[int, Field(ge=1 << 20)] = 2 * GIBIBYTE
     max_find_results: Annotated[int, Field(ge=1)] = 10_000
 
     http_port: Port = 8080
-    public_url: str = ""
+    public_url: Annotated[str, AfterValidator(_root_url)] = ""
     """Root of the URLs in answers when a proxy hides it, e.g. ``https://pacs.example.vn``."""
 
     spool_reserve_bytes: Annotated[int, Field(ge=0)] = 256 << 20
@@ -78,8 +120,10 @@ class Settings(BaseSettings):
     settle_s: Annotated[float, Field(ge=0)] = 600.0
     """How long a received object is kept in the spool after an S3 store took it."""
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["json", "text"] = "json"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
+        "INFO"
+    )
+    log_format: Annotated[Literal["json", "text"], BeforeValidator(_lower)] = "json"
 
     @classmethod
     def settings_customise_sources(
@@ -92,6 +136,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment over file; a dotenv file would be a second place to look."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.dicom_port == self.http_port:
+            raise ValueError(f"dicom_port and http_port are both {self.http_port}")
+        return self
 
     @property
     def spool_dir(self) -> Path:
@@ -112,19 +162,48 @@ def load(config: Path | None = None) -> Settings:
     Malformed
         A setting is unknown or wrong; the text names each one and the reason.
     """
-    if config is not None and not config.is_file():
-        raise Malformed(f"--config {config}: no such file")
+    if typos := list(_typos()):
+        raise Malformed("; ".join(typos))
     try:
-        source = type("_Settings", (Settings,), {"model_config": {"toml_file": config}})
-        return Settings.model_validate(source().model_dump()) if config else Settings()
+        return _read(config) if config else Settings()
     except ValidationError as error:
-        raise Malformed(_explain(error)) from error
-    except ValueError as error:  # the file is not TOML
+        raise Malformed("; ".join(_faults(error))) from error
+
+
+def _read(config: Path) -> Settings:
+    try:
+        with config.open("rb"):  # a file that is not there would count as an empty one
+            pass
+        source = type("_Settings", (Settings,), {"model_config": {"toml_file": config}})
+        return Settings.model_validate(source().model_dump())
+    except ValidationError:
+        raise
+    except OSError as error:
+        raise Malformed(f"--config {config}: {error.strerror}") from error
+    except ValueError as error:  # it is not TOML, or not UTF-8
         raise Malformed(f"--config {config}: {error}") from error
 
 
-def _explain(error: ValidationError) -> str:
-    return "; ".join(
-        f"LIENTHONG_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"
-        for fault in error.errors(include_input=False, include_url=False)
-    )
+def _typos() -> Iterator[str]:
+    """Name the environment variables that almost are settings: ignoring one would mislead."""
+    for name in sorted(os.environ):
+        if not name.upper().startswith(PREFIX):
+            continue
+        given = name[len(PREFIX) :].lower()
+        known = given in Settings.model_fields or given in _ELSEWHERE or given.startswith(_TESTS)
+        if not known and (meant := _like(given)):
+            yield f"{name} is no setting; {PREFIX}{meant.upper()} is meant?"
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(include_input=False, include_url=False):
+        name = "_".join(map(str, fault["loc"]))
+        said = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            meant = _like(name)
+            said = f"no such setting{f'; {PREFIX}{meant.upper()} is meant?' if meant else ''}"
+        yield f"{PREFIX}{name.upper()}: {said}" if name else said
+
+
+def _like(name: str) -> str:
+    return next(iter(get_close_matches(name, Settings.model_fields, n=1, cutoff=_LIKENESS)), "")
