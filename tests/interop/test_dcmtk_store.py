@@ -16,6 +16,7 @@ from pydicom.uid import (
 
 from pacs import part10
 from storage.spool import Spool
+from tests.fixtures import programs
 from tests.fixtures.dcmtk import dcmtk, needs_dcmtk
 from tests.fixtures.dicom_files import SharedFile, ct_slice, part10_file
 from tests.fixtures.server import listening
@@ -32,7 +33,7 @@ def test_echoscu_is_answered(port: int) -> None:
 
 def test_echoscu_hears_why_it_is_rejected(port: int) -> None:
     answer = subprocess.run(
-        ["echoscu", "-aec", "OTHER", "127.0.0.1", str(port)],
+        [programs.need("echoscu"), "-aec", "OTHER", "127.0.0.1", str(port)],
         capture_output=True,
         text=True,
         timeout=20,
