@@ -136,7 +136,7 @@ def test_revoked_token_is_refused_like_an_unknown_one(session: Session) -> None:
 
     tokens.revoke(session, token.prefix)
 
-    with pytest.raises(NotPermitted, match="^the bearer token is not valid$"):
+    with pytest.raises(NotPermitted, match=r"^the bearer token is not valid$"):
         tokens.authenticate(session, secret)
 
 
