@@ -18,6 +18,7 @@ from storage.archive import holdings, incidents, matching, patients, rows, table
 from storage.archive.attributes import REQUIRED, of_level, visible
 from storage.archive.holdings import Known, Series, Study
 from storage.archive.incidents import Incident, Kind
+from storage.archive.matching import Reach
 from storage.archive.model import Level, Outcome, ReceivedInstance, StoredInstance, Verdict
 from storage.archive.patients import Identifier, Likeness, Patient
 from storage.archive.quarantine import Reason
@@ -102,7 +103,7 @@ def locate(session: Session, keys: Mapping[str, str]) -> list[StoredInstance]:
     if any(matching.WILD.search(value) for value in given.values()):
         raise Malformed("a retrieval takes no wild cards")
     found = [matching.condition(row, value, Level.IMAGE) for row, value in given.items() if value]
-    conditions = [one.clause for one in found if one is not None and one.selective]
+    conditions = [one.clause for one in found if one and one.reach is Reach.INDEX]
     if not conditions or len(conditions) < len(found):
         raise Malformed("a retrieval names a Patient ID or UIDs")
     series, studies = tables.series, tables.studies

@@ -1,13 +1,12 @@
 """The matching of one query key, as a condition of SQL (PS3.4 C.2.2.2).
 
-Whether a condition is *selective* decides how a search walks: behind a selective
-one there is an index that finds the few rows that match, or tells that there are
-none. A search without one walks the newest first in bounded steps.
+The `Reach` of a condition tells how a search gets to the rows that match it.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -51,12 +50,24 @@ _TRIGRAM_INDEXED: Final = frozenset(
 )
 
 
+class Reach(IntEnum):
+    """How a search gets to the rows that match a condition."""
+
+    WALK = 0
+    """No index finds them: it walks through all of them, in bounded steps."""
+    PROBE = 1
+    """An index finds them, but there may be many and all at the far end of the order of
+    answers, where the database would walk through everything to reach them: count first."""
+    INDEX = 2
+    """An index finds them; the database may choose between it and the order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a key asks for, and whether an index finds it."""
+    """What a key asks for, and how it is reached."""
 
     clause: ColumnElement[bool]
-    selective: bool = False
+    reach: Reach = Reach.WALK
 
 
 def column_of(attribute: Attribute) -> Column[Any]:
@@ -106,7 +117,8 @@ def _values(attribute: Attribute, value: str) -> tuple[str, ...]:
 def _uids(attribute: Attribute, wanted: tuple[str, ...], _level: Level) -> Condition:
     _check_uids(wanted)
     held = column_of(attribute)
-    return Condition(_is_one_of(held, wanted), attribute.keyword in _UNIQUE)
+    reach = Reach.INDEX if attribute.keyword in _UNIQUE else Reach.WALK
+    return Condition(_is_one_of(held, wanted), reach)
 
 
 def _check_uids(wanted: tuple[str, ...]) -> None:
@@ -154,8 +166,7 @@ def _texts(attribute: Attribute, wanted: tuple[str, ...], level: Level) -> Condi
     exact = tuple(text for text in wanted if not _is_wild(attribute, text))
     if exact:
         clauses.append(_exactly(attribute, held, exact))
-    selective = all(_text_is_selective(attribute, text) for text in wanted)
-    return Condition(or_(*clauses), selective)
+    return Condition(or_(*clauses), min(_text_reach(attribute, text) for text in wanted))
 
 
 def _exactly(
@@ -175,10 +186,14 @@ def _start(attribute: Attribute, held: Column[Any], pattern: str) -> ColumnEleme
     return tables.start_of(held) if fits and attribute.keyword in _START_INDEXED else held
 
 
-def _text_is_selective(attribute: Attribute, text: str) -> bool:
-    if attribute.keyword in _START_INDEXED and not WILD.search(text[0]):
-        return True
-    return attribute.keyword in _TRIGRAM_INDEXED and bool(_TRIGRAM.search(text))
+def _text_reach(attribute: Attribute, text: str) -> Reach:
+    if attribute.keyword in _START_INDEXED:  # numbers that were given out in order of time
+        if not WILD.search(text):
+            return Reach.INDEX
+        found = _TRIGRAM.search(text) or not WILD.search(text[0])
+        return Reach.PROBE if found else Reach.WALK
+    indexed = attribute.keyword in _TRIGRAM_INDEXED and _TRIGRAM.search(text)
+    return Reach.INDEX if indexed else Reach.WALK
 
 
 def _is_wild(attribute: Attribute, text: str) -> bool:
@@ -225,15 +240,21 @@ def _names(
     ]
     if any(one is None for one in found):
         return None
-    selective = all(
-        not WILD.search(folded) or _TRIGRAM.search(folded) or folded[:2].isalnum()
-        for folded in map(names.fold, wanted)
-        if folded.isascii()
-    ) and all(names.fold(text).isascii() for text in wanted)
-    return Condition(
-        or_(*(one for one in found if one is not None)),
-        selective and attribute.keyword in _TRIGRAM_INDEXED,
-    )
+    clause = or_(*(one for one in found if one is not None))
+    if attribute.keyword not in _TRIGRAM_INDEXED or not all(map(_name_is_indexed, wanted)):
+        return Condition(clause)
+    # patients come in the order of their names
+    return Condition(clause, Reach.PROBE if level is Level.PATIENT else Reach.INDEX)
+
+
+def _name_is_indexed(text: str) -> bool:
+    """Return whether trigrams find it: the start of a word is one, so is each run of three.
+
+    Other letters than Latin ones have trigrams or not, as the server's locale is.
+    """
+    folded = names.fold(text)
+    begins_word = bool(folded) and not WILD.search(folded[0])
+    return folded.isascii() and (begins_word or _TRIGRAM.search(folded) is not None)
 
 
 def _words(held: Column[Any], text: str, *, fuzzy: bool) -> ColumnElement[bool] | None:

@@ -9,16 +9,15 @@ continues behind the last answer of the one before, however deep:
     SERIES    the order of studies, then series number
     IMAGE     the order of series, then instance number
 
-A query without a selective key (``*A*`` alone) would walk the whole index to find
-that nothing matches. It walks the newest studies first, in statements that look
-at a bounded number of studies each.
+A query whose keys no index finds (``*A*`` alone) walks the studies, latest first, in
+statements that look at a bounded number of them each, however few match.
 """
 
 import base64
 import binascii
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -42,7 +41,7 @@ from sqlalchemy.types import BigInteger
 
 from storage.archive import matching, tables
 from storage.archive.attributes import Attribute, Matching, visible
-from storage.archive.matching import Condition
+from storage.archive.matching import Condition, Reach
 from storage.archive.model import Level, Match, Page, Query
 from storage.archive.tables import INSTANCE_NUMBER, LAST_NUMBER, SERIES_NUMBER
 from storage.base.errors import Malformed
@@ -52,7 +51,9 @@ PAGE: Final = 200
 """Answers of one transaction of `iterate`."""
 FIRST_SPAN: Final = 2_000
 LAST_SPAN: Final = 50_000
-"""Studies (or patients) that one statement of an unselective search looks at."""
+"""Studies (or patients) that one statement of a search without an index looks at."""
+FEW: Final = 1_000
+"""As many studies (or patients) are fetched one by one and sorted."""
 
 Position = tuple[str | int, ...]
 """The place of an answer in the order of its level."""
@@ -102,7 +103,10 @@ class _Search:
     conditions: tuple[ColumnElement[bool], ...]
     walk: tuple[ColumnElement[bool], ...]
     """The conditions that the index of the order answers itself."""
-    selective: bool
+    indexed: bool
+    """Whether the database reaches the answers by an index."""
+    probe: tuple[ColumnElement[bool], ...]
+    """Conditions by which an index finds all answers; how many they are decides the way."""
     counts: bool
     """Whether the numbers of a patient's studies, series and instances are wanted."""
 
@@ -119,6 +123,7 @@ def find(
     """
     search = _read(query)
     position = _decode(after, query.level) if after else None
+    search = _narrowed(session, search)
     if offset:
         position = _skip(session, search, position, offset)
         if position is None:
@@ -144,6 +149,9 @@ def iterate(engine: Engine, query: Query, limit: int) -> Iterator[Match]:
     search = _read(query)
     position: Position | None = None
     span = FIRST_SPAN
+    if search.probe:
+        with transaction(engine) as session:
+            search = _narrowed(session, search)
     while limit > 0:
         with transaction(engine) as session:
             rows, position = _step(session, search, position, min(limit, PAGE), span)
@@ -180,7 +188,8 @@ def _read(query: Query) -> _Search:
         level=query.level,
         conditions=tuple(condition.clause for _, condition in found),
         walk=tuple(condition.clause for key, condition in found if key.keyword == "StudyDate"),
-        selective=any(condition.selective for _, condition in found),
+        indexed=any(condition.reach is Reach.INDEX for _, condition in found),
+        probe=tuple(one.clause for _, one in found if one.reach is Reach.PROBE),
         counts=query.level is Level.PATIENT or not query.keys.keys().isdisjoint(_PATIENT_COUNTS),
     )
 
@@ -201,6 +210,19 @@ def _combined(given: dict[Attribute, str]) -> Iterator[tuple[Attribute, Conditio
 
 
 # Walking
+
+
+def _narrowed(session: Session, search: _Search) -> _Search:
+    """Return the search for the few studies (or patients) that an index finds, if they are few."""
+    if search.indexed or not search.probe:
+        return search
+    spine = _spine(search.level)[-1]
+    statement = select(spine).where(*search.probe, *search.walk).limit(FEW + 1)
+    ids = session.execute(statement).scalars().all()
+    if len(ids) > FEW:
+        return search
+    found = spine == any_(literal([*ids], ARRAY(BigInteger)))
+    return replace(search, conditions=(*search.conditions, found), indexed=True)
 
 
 def _steps(
@@ -264,7 +286,7 @@ def _edge(
     session: Session, search: _Search, position: Position | None, span: int
 ) -> Position | None:
     """Return the place of the last study that the next step looks at, None for all of them."""
-    if search.selective:
+    if search.indexed:
         return None
     order = _spine(search.level)
     statement = select(*order).where(*search.walk).order_by(*_ordered(order, search.level))
