@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
 
 KILLS = int(os.environ.get("LIENTHONG_TEST_KILLS", "8"))
 SENDERS = 4
-READY_WITHIN_S = 5.0
+# a release is tried on a quiet machine; the suite shares its cores with other work
+READY_WITHIN_S = 5.0 if KILLS >= 100 else 20.0
 
 
 def test_what_was_answered_survives_the_death_of_the_whole_tree(tmp_path: Path) -> None:
