@@ -23,7 +23,8 @@ from storage.base.errors import Malformed, StoreUnavailable
 __all__ = ["Engine", "Session", "check", "create", "database_errors", "parse_url", "transaction"]
 
 CONNECT_TIMEOUT_S: Final = 2
-POOL_TIMEOUT_S: Final = 5
+POOL_TIMEOUT_S: Final = 30
+"""How long an engine without a limit waits for a connection of its pool."""
 PING_TIMEOUT_S: Final = 1.0
 GRACE_S: Final = 0.5
 """How much longer than the server's own limit a client waits before it gives up."""
@@ -65,8 +66,8 @@ class _Connection(psycopg.Connection[Any]):
 def create(url: str, pool_size: int = 8, statement_timeout_s: float = 5.0) -> Engine:
     """Return an engine for `url`; nothing is connected yet.
 
-    Every statement ends after `statement_timeout_s` (0: never), by the server's hand or,
-    when that does not answer, by ours.
+    Every statement, and every wait for a free connection, ends after `statement_timeout_s`
+    (0: never), by the server's hand or, when that does not answer, by ours.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def create(url: str, pool_size: int = 8, statement_timeout_s: float = 5.0) -> En
         parse_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_timeout=POOL_TIMEOUT_S,
+        pool_timeout=statement_timeout_s or POOL_TIMEOUT_S,
         hide_parameters=True,
     )
     patience_s = statement_timeout_s + GRACE_S if statement_timeout_s else None
