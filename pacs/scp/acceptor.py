@@ -1,8 +1,9 @@
 """One connection from its first PDU to its last: the acceptor's side of PS3.8 9.2."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pacs.scp import negotiation
@@ -25,6 +26,7 @@ from pacs.upper_layer.faults import (
 from pacs.upper_layer.messages import Messages
 from pacs.upper_layer.pdu import AssociateRequest, Rejection
 from storage.base.errors import Unavailable
+from storage.base.logs import bound
 
 log = logging.getLogger(__name__)
 
@@ -54,48 +56,62 @@ class Acceptor:
 
     def converse(self, connection: Connection, address: str) -> None:
         """Hold one association, if it comes to one, and close the connection; never raises."""
-        farewell: bytes | None = None
-        try:
-            farewell = self._hold(connection, address)
-        except Released:
-            farewell = pdu.RELEASE_REPLY
-        except ProtocolFault as fault:
-            self._note("association_aborted", "protocol", address, str(fault))
-            farewell = pdu.encode_abort(_PROVIDER, fault.reason)
-        except AssociationLost as lost:
-            self._note("association_lost", "lost", address, str(lost))
-            farewell = pdu.encode_abort(_PROVIDER, NOT_SPECIFIED)
-        except Exception:
-            log.exception("association_failed", extra={"address": address})
-            self.metrics.refused("defect")
-            farewell = pdu.encode_abort(_PROVIDER, NOT_SPECIFIED)
-        finally:
+        with bound(address=address):
+            farewell = self._guarded(partial(self._hold, connection, address))
             self.roster.leave(connection)
             _part(connection, farewell)
 
+    def _guarded(self, conversation: Callable[[], bytes | None]) -> bytes | None:
+        """Return the last PDU to send, if any, whatever the conversation comes to."""
+        try:
+            return conversation()
+        except Released:
+            return pdu.RELEASE_REPLY
+        except ProtocolFault as fault:
+            log.warning("association_aborted", extra={"reason": str(fault)})
+            self.metrics.refused("protocol")
+            return pdu.encode_abort(_PROVIDER, fault.reason)
+        except AssociationLost as lost:
+            log.warning("association_lost", extra={"reason": str(lost)})
+            self.metrics.refused("lost")
+            return pdu.encode_abort(_PROVIDER, NOT_SPECIFIED)
+        except Exception:
+            log.exception("association_failed")
+            self.metrics.refused("defect")
+            return pdu.encode_abort(_PROVIDER, NOT_SPECIFIED)
+
     def _hold(self, connection: Connection, address: str) -> bytes | None:
-        """Negotiate and serve; return the last PDU to send, if any."""
+        """Read and judge the request; serve it, or return the rejection to send."""
         try:
             request = _read_request(connection)
         except AssociationLost:  # a port scan, or the ARTIM timer: nobody to answer
             self.metrics.refused("no request")
             return None
-        rejection = self._rejection(request, address)
-        if rejection is not None:
-            return self._reject(request, rejection, address)
+        with bound(
+            calling_ae_title=request.calling_ae_title, called_ae_title=request.called_ae_title
+        ):
+            rejection = self._rejection(request, address)
+            if rejection is not None:
+                return self._reject(rejection)
+            return self._guarded(partial(self._serve, connection, request, address))
+
+    def _serve(
+        self, connection: Connection, request: AssociateRequest, address: str
+    ) -> bytes | None:
         answer, contexts = negotiation.negotiate(request)
-        caller = Caller(request.calling_ae_title, request.called_ae_title, address)
         association = Association(
             Messages(connection, request.user.max_length),
             contexts,
-            caller,
+            Caller(request.calling_ae_title, request.called_ae_title, address),
             self.acceptance.services,
             self.metrics,
             self.limits,
         )
         if not self.roster.establish(connection, address, lambda: association.idle_since):
-            return self._reject(request, negotiation.LOCAL_LIMIT, address)
-        log.info("association_accepted", extra=_facts(request, address))
+            return self._reject(negotiation.LOCAL_LIMIT)
+        log.info(
+            "association_accepted", extra={"version": request.user.implementation_version_name}
+        )
         with self.metrics.associations.track_inprogress():
             connection.send((pdu.encode_accept(answer),))
             association.serve()
@@ -110,15 +126,10 @@ class Acceptor:
             log.warning("admission_unavailable", extra={"reason": str(error)})
             return negotiation.CONGESTION
 
-    def _reject(self, request: AssociateRequest, rejection: Rejection, address: str) -> bytes:
-        facts = {**_facts(request, address), "reason": rejection.text}
-        log.warning("association_rejected", extra=facts)
+    def _reject(self, rejection: Rejection) -> bytes:
+        log.warning("association_rejected", extra={"reason": rejection.text})
         self.metrics.refused(rejection.text)
         return pdu.encode_reject(rejection)
-
-    def _note(self, event: str, reason: str, address: str, detail: str) -> None:
-        log.warning(event, extra={"address": address, "reason": detail})
-        self.metrics.refused(reason)
 
 
 def _read_request(connection: Connection) -> AssociateRequest:
@@ -140,12 +151,3 @@ def _part(connection: Connection, farewell: bytes | None) -> None:
         connection.close()
     else:
         connection.hang_up()
-
-
-def _facts(request: AssociateRequest, address: str) -> dict[str, str]:
-    return {
-        "calling_ae_title": request.calling_ae_title,
-        "called_ae_title": request.called_ae_title,
-        "address": address,
-        "implementation": request.user.implementation_version_name,
-    }

@@ -155,9 +155,10 @@ class Association:
         except ImagingError as error:
             table = _TABLES.get(command.command_field, {})
             final = Response(status.status_of(error, table), str(error))
-            self._log_failure(command, final)
+            facts = {**_facts(command), "status": f"{final.status:04X}", "reason": final.comment}
+            log.warning("request_failed", extra=facts)
         except Exception:
-            log.exception("service_failed", extra=self._facts(command))
+            log.exception("service_failed", extra=_facts(command))
             final = Response(status.PROCESSING_FAILURE, "processing failure")
         if final is not None:
             yield final
@@ -227,25 +228,11 @@ class Association:
             command.number_of_warning_suboperations = counts.warning
         return command
 
-    def _log_failure(self, command: Command, response: Response) -> None:
-        log.warning(
-            "request_failed",
-            extra={
-                **self._facts(command),
-                "status": f"{response.status:04X}",
-                "reason": response.comment,
-            },
-        )
-
-    def _facts(self, command: Command) -> dict[str, object]:
-        return {
-            "calling_ae_title": self._caller.calling_ae_title,
-            "address": self._caller.address,
-            "command_field": f"{command.command_field:04X}",
-            "message_id": command.message_id,
-        }
-
 
 def _echoed(uid: str | None) -> str | None:
     """Return a UID of the request for the response; what is no UID is not sent back."""
     return uid if uid is not None and values.is_uid(uid) else None
+
+
+def _facts(command: Command) -> dict[str, object]:
+    return {"operation": f"{command.command_field:04X}", "message_id": command.message_id}

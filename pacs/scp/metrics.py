@@ -43,6 +43,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._kept: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._bytes = Counter(
             "lienthong_dicom_received_bytes", "Data set bytes received", registry=registry
         )
@@ -53,7 +54,15 @@ class Metrics:
 
     def served(self, command_field: int, status: int, seconds: float, size: int) -> None:
         """Count a request with its final status and the bytes of its data set."""
-        service = _SERVICES.get(command_field, "other")
-        self._requests.labels(service, f"{status:04X}").inc()
-        self._seconds.labels(service).observe(seconds)
+        requests, durations = self._of(_SERVICES.get(command_field, "other"), status)
+        requests.inc()
+        durations.observe(seconds)
         self._bytes.inc(size)
+
+    def _of(self, service: str, status: int) -> tuple[Counter, Histogram]:
+        """Return the two series of a kind of answer; kept, since labels are dear to look up."""
+        kept = self._kept.get((service, status))
+        if kept is None:
+            kept = self._requests.labels(service, f"{status:04X}"), self._seconds.labels(service)
+            self._kept[service, status] = kept
+        return kept

@@ -65,6 +65,7 @@ class Connection:
         self._view = memoryview(bytearray(_TIGHT))
         self._start = self._end = 0
         self._growth = _TIGHT
+        self._interrupted = False
 
     def read_pdu(self, wait_s: float, finish_s: float | None = None) -> tuple[int, memoryview]:
         """Return the type and variable field of the next PDU; it is valid until the next call.
@@ -133,6 +134,7 @@ class Connection:
 
     def interrupt(self) -> None:
         """Wake the thread that reads, from another one: its read ends with `AssociationLost`."""
+        self._interrupted = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
 
@@ -176,7 +178,8 @@ class Connection:
         except OSError as error:
             raise AssociationLost(f"connection lost: {error.strerror or error}") from error
         if not got:
-            raise AssociationLost("the peer closed the connection")
+            who = "we ended it" if self._interrupted else "the peer closed the connection"
+            raise AssociationLost(who)
         self._end += got
 
     def _wait_at_most(self, left_s: float) -> None:
