@@ -145,7 +145,8 @@ def _members(attribute: Attribute, wanted: tuple[str, ...], _level: Level) -> Co
     ]
     if exact:
         clauses.append(held.overlap(literal(exact, ARRAY(Text))))
-    return Condition(or_(*clauses))
+    indexed = attribute.keyword == "ModalitiesInStudy" and len(exact) == len(wanted)
+    return Condition(or_(*clauses), Reach.INDEX if indexed else Reach.WALK)
 
 
 # Text
@@ -166,6 +167,10 @@ def _texts(attribute: Attribute, wanted: tuple[str, ...], level: Level) -> Condi
     exact = tuple(text for text in wanted if not _is_wild(attribute, text))
     if exact:
         clauses.append(_exactly(attribute, held, exact))
+    if attribute.keyword == "Modality" and len(exact) == len(wanted):
+        # what a series has, its study has: an index finds the studies
+        of_study = tables.studies.c.modalities.overlap(literal([*exact], ARRAY(Text)))
+        return Condition(and_(of_study, *clauses), Reach.INDEX)
     return Condition(or_(*clauses), min(_text_reach(attribute, text) for text in wanted))
 
 
@@ -280,19 +285,23 @@ def _group(held: Column[Any], pattern: str) -> ColumnElement[bool]:
     The single space behind the last word also stands for the empty components that
     were left out: ``DOE^*`` finds DOE.
     """
-    prefix = pattern.rstrip("*")
-    like = _escape(prefix).replace("*", "%").replace("?", "_")
-    tail = "%" if prefix != pattern else " "
-    inside = WILD.search(prefix)
-    if not inside and tail == "%":
+    inner = pattern.strip("*")
+    like = _escape(inner).replace("*", "%").replace("?", "_")
+    open_start, open_end = pattern.startswith("*"), pattern.endswith("*")
+    whole = WILD.search(inner) is None
+    if whole and open_start and open_end:
+        return held.like(f"%{like}%", escape=ESCAPE)
+    if whole and open_end:
         return or_(held.like(f" {like}%", escape=ESCAPE), held.like(f"%= {like}%", escape=ESCAPE))
+    # LIKE finds by the index what may match; the expression keeps inside one group
     expression = "".join(
-        _IN_GROUP.get(part) or re.escape(part) for part in re.split(r"([*?])", prefix) if part
+        _IN_GROUP.get(part) or re.escape(part) for part in re.split(r"([*?])", inner) if part
     )
-    end = "" if tail == "%" else " ($|=)"
+    start = "(^|=) " + ("[^=]*" if open_start else "")
+    end = "" if open_end else " ($|=)"
+    likely = f"% {'%' if open_start else ''}{like}{'' if open_end else ' '}%"
     return and_(
-        held.like(f"% {like}{tail}%", escape=ESCAPE),
-        held.regexp_match(f"(^|=) {expression}{end}"),
+        held.like(likely, escape=ESCAPE), func.regexp_like(held, f"{start}{expression}{end}")
     )
 
 

@@ -107,6 +107,8 @@ class _Search:
     """Whether the database reaches the answers by an index."""
     probe: tuple[ColumnElement[bool], ...]
     """Conditions by which an index finds all answers; how many they are decides the way."""
+    of_patient: bool
+    """Whether a condition is about the patient's own row."""
     counts: bool
     """Whether the numbers of a patient's studies, series and instances are wanted."""
 
@@ -190,6 +192,7 @@ def _read(query: Query) -> _Search:
         walk=tuple(condition.clause for key, condition in found if key.keyword == "StudyDate"),
         indexed=any(condition.reach is Reach.INDEX for _, condition in found),
         probe=tuple(one.clause for _, one in found if one.reach is Reach.PROBE),
+        of_patient=any(key.level is Level.PATIENT for key, _ in found),
         counts=query.level is Level.PATIENT or not query.keys.keys().isdisjoint(_PATIENT_COUNTS),
     )
 
@@ -270,7 +273,7 @@ def _skip(
     span = FIRST_SPAN
     while True:
         edge = _edge(session, search, position, span)
-        places = _statement(search, position, edge).with_only_columns(*_places(search.level))
+        places = _statement(search, position, edge, _places(search.level))
         row = session.execute(places.offset(offset - 1).limit(1)).one_or_none()
         if row is not None:
             return tuple(row)
@@ -299,11 +302,17 @@ def _edge(
 # The statement
 
 
-def _statement(search: _Search, position: Position | None, edge: Position | None) -> Select[Any]:
+def _statement(
+    search: _Search,
+    position: Position | None,
+    edge: Position | None,
+    columns: Sequence[ColumnElement[Any]] = (),
+) -> Select[Any]:
+    """Return the answers between two places, or only the `columns` that hold their places."""
     level = search.level
     statement = (
-        select(*_columns(level))
-        .select_from(_joined(level))
+        select(*(columns or _columns(level)))
+        .select_from(_joined(level, with_patient=search.of_patient or not columns))
         .where(*search.conditions)
         .order_by(*_ordered(_ORDER[level], level))
     )
@@ -315,10 +324,12 @@ def _statement(search: _Search, position: Position | None, edge: Position | None
     return statement
 
 
-def _joined(level: Level) -> FromClause:
+def _joined(level: Level, *, with_patient: bool) -> FromClause:
     if level is Level.PATIENT:
         return tables.patients
-    joined = tables.studies.join(tables.patients, _studies.patient_ref == _patients.id)
+    joined: FromClause = tables.studies
+    if with_patient:
+        joined = joined.join(tables.patients, _studies.patient_ref == _patients.id)
     if level is not Level.STUDY:
         joined = joined.join(tables.series, _series.study_ref == _studies.id)
     if level is Level.IMAGE:

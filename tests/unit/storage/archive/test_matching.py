@@ -68,7 +68,11 @@ def test_wild_cards_become_those_of_sql_and_others_are_text(value: str, clause: 
         ("PatientName", "*山*", Level.STUDY, Reach.WALK),
         ("OperatorsName", "an", Level.SERIES, Reach.WALK),
         ("StudyDate", "20260301", Level.STUDY, Reach.WALK),
-        ("ModalitiesInStudy", "CT", Level.STUDY, Reach.WALK),
+        ("ModalitiesInStudy", "CT\\MR", Level.STUDY, Reach.INDEX),
+        ("ModalitiesInStudy", "CT\\M*", Level.STUDY, Reach.WALK),
+        ("Modality", "CT", Level.SERIES, Reach.INDEX),
+        ("Modality", "C*", Level.SERIES, Reach.WALK),
+        ("SOPClassesInStudy", "1.2", Level.STUDY, Reach.WALK),
     ],
 )
 def test_reach_follows_the_indexes(keyword: str, value: str, level: Level, reach: Reach) -> None:
