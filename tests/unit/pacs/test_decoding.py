@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from pacs import contexts
+from pacs import contexts, decoding
 from pacs.decoding import MAX_FRAME_BYTES, Decoders
 from pacs.frames import ImagePixel
 from storage.base.errors import ImagingError, Malformed, NotSupported, Unavailable
@@ -22,6 +22,13 @@ J2K = contexts.JPEG_2000_LOSSLESS
 
 def image(rows: int = 64, columns: int = 64, bits: int = 16, samples: int = 1) -> ImagePixel:
     return ImagePixel(rows, columns, samples, bits, bits, 0, 0, "MONOCHROME2", 1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_shared_decoders() -> None:
+    """End the decoders that other tests of this process have started: processes are counted."""
+    decoding.shared().close()
+    decoding.shared.cache_clear()
 
 
 @pytest.fixture
