@@ -112,6 +112,8 @@ class Header:
         if number not in self.elements:
             return ""
         vr = self.vr(number)
+        if vr == "UI":  # the fast path: ASCII, or no UID whatever it is
+            return str(self.value(number).strip(b"\0 "), "latin-1").replace("\0", " ")
         if vr in NUMBER_CODES or vr in {"AT", "US or SS"}:
             return self._numbers(number, vr)
         if vr == "SQ" or vr[-2:].encode() in BULK_VRS:

@@ -1,8 +1,9 @@
 """From the spool into the archive: object first, index second, spool last.
 
-    spool record ─ read head, scan header ─┬─ sound   → instance key
-                                           └─ faulty  → quarantine key
-    put the objects, read them back, compare hashes
+    spool record ─ read back, compare ─┬─ other bytes than received → parked
+                                       ├─ header sound   → instance key
+                                       └─ header faulty  → quarantine key
+    put the objects; what is not the same file is read back, hashes are compared
     ONE transaction: index rows, counters, incidents, quarantine rows
     release the spool record (folder store) or let it settle (S3)
 
@@ -10,8 +11,10 @@ Whatever dies in between, the record is still in the spool and is done again;
 every step gives the same result when repeated.
 """
 
+import hashlib
 import logging
 import mmap
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,11 +30,13 @@ from storage.base.errors import Conflict, ImagingError, Malformed, NotFound, Sto
 from storage.db.engine import Engine, Session, transaction
 from storage.objects import keys
 from storage.objects.store import ObjectStore
-from storage.spool import Spool, SpoolRecord
+from storage.spool import Spool, SpoolRecord, checksum_of
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 64
+BATCH: Final = 256
+READ_AT_ONCE: Final = 8 << 20
+"""Bytes up to which a record is read and not mapped: fresh pages cost more than a copy."""
 SHOWN_TEXT: Final = 200
 
 
@@ -41,8 +46,9 @@ class Examined:
 
     record: SpoolRecord
     key: str
+    dataset_offset: int
+    dataset_sha256: str
     head: Head | None
-    dataset_size: int
     sound: ReceivedInstance | None = None
     fault: ImagingError | None = None
 
@@ -59,6 +65,10 @@ class Ingested:
     def held(self) -> bool:
         """Whether the object is in quarantine and not in the archive."""
         return self.verdict in {None, Verdict.CONFLICT}
+
+
+class _Rotten(Exception):
+    """The bytes of a spool record are not those that were received."""
 
 
 class Ingest:
@@ -102,7 +112,8 @@ class Ingest:
             return [Ingested(records[0], None, "could not be processed; parked in the spool")]
 
     def _take(self, records: Sequence[SpoolRecord]) -> list[Ingested]:
-        examined = [one for record in records if (one := _examine(record)) is not None]
+        read = [self._examine(record) for record in records]
+        examined = [one for one in read if isinstance(one, Examined)]
         self._store_objects(examined)
         with transaction(self._engine) as session:
             ingested = _index(session, examined)
@@ -112,15 +123,31 @@ class Ingest:
             else:
                 self._spool.remove(one.record)
         _report(ingested)
-        return ingested
+        return ingested + [one for one in read if isinstance(one, Ingested)]
+
+    def _examine(self, record: SpoolRecord) -> Examined | Ingested | None:
+        """Read a record; None when another process has finished it meanwhile."""
+        try:
+            with _content(record) as content:
+                return _read(record, content)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreUnavailable(f"spool record {record.name}: {error.strerror}") from error
+        except _Rotten:
+            log.error("spool_record_rotten", extra={"record": record.name})  # noqa: TRY400
+            self._spool.park(record)
+            return Ingested(record, None, "reads back with other bytes than were received; parked")
 
     def _store_objects(self, examined: Sequence[Examined]) -> None:
         self._store.put_files([(one.key, one.record.path) for one in examined])
         for one in examined:
-            offset = one.head.length if one.head else 0
-            if one.head and self._store.sha256(one.key, offset) != one.record.dataset_sha256:
+            if not self._store.is_file(one.key, one.record.path) and not self._is_whole(one):
                 self._store.delete(one.key)
                 raise StoreUnavailable(f"object {one.key} reads back with another hash")
+
+    def _is_whole(self, one: Examined) -> bool:
+        return self._store.sha256(one.key, one.dataset_offset) == one.dataset_sha256
 
     def settle(self, record: SpoolRecord) -> None:
         """Let go of a record whose settle time is over, if its object is still whole.
@@ -132,12 +159,11 @@ class Ingest:
         StoreUnavailable
             The store does not answer.
         """
-        examined = _examine(record)
-        if examined is None:
+        examined = self._examine(record)
+        if not isinstance(examined, Examined):
             return
-        offset = examined.head.length if examined.head else 0
         try:
-            whole = self._store.sha256(examined.key, offset) == record.dataset_sha256
+            whole = self._is_whole(examined)
         except NotFound:
             whole = False
         if whole:
@@ -148,22 +174,12 @@ class Ingest:
         self._spool.restore(record)
 
 
-def _examine(record: SpoolRecord) -> Examined | None:
-    """Read a record; None when another process has finished it meanwhile."""
-    try:
-        with _mapped(record) as content:
-            return _read(record, content)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StoreUnavailable(f"spool record {record.name}: {error.strerror}") from error
-
-
 @contextmanager
-def _mapped(record: SpoolRecord) -> Iterator[memoryview]:
-    with record.path.open("rb") as file:
-        if record.path.stat().st_size == 0:
-            yield memoryview(b"")
+def _content(record: SpoolRecord) -> Iterator[memoryview]:
+    with record.path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= READ_AT_ONCE:
+            yield memoryview(file.readall())
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             content = memoryview(mapped)
@@ -174,35 +190,42 @@ def _mapped(record: SpoolRecord) -> Iterator[memoryview]:
 
 
 def _read(record: SpoolRecord, content: memoryview) -> Examined:
-    held_key = keys.quarantine_key(record.dataset_sha256, record.name)
+    offset = len(content) - record.dataset_size
+    if offset < 0:
+        raise _Rotten
+    dataset = content[offset:]
     try:
-        head = part10.read_head(content)
-    except Malformed as fault:
-        return Examined(record, held_key, None, len(content), fault=fault)
-    size = len(content) - head.length
-    dataset = content[head.length :]
+        if checksum_of(dataset) != record.checksum:
+            raise _Rotten
+        sha256 = hashlib.sha256(dataset).hexdigest()
+        return _judged(record, content[:offset], dataset, sha256)
+    finally:
+        dataset.release()
+
+
+def _judged(record: SpoolRecord, start: memoryview, dataset: memoryview, sha256: str) -> Examined:
+    """Read the header of a record whose bytes are those that were received."""
+    held_key = keys.quarantine_key(sha256, record.name)
+    head = None
     try:
+        head = part10.read_head(start)
         found = header.scan(dataset, head.transfer_syntax_uid)
         header.check(found, head.sop_class_uid, head.sop_instance_uid)
         texts = found.attributes(attributes.STORED)
     except (Malformed, Conflict) as fault:
-        return Examined(record, held_key, head, size, fault=fault)
-    finally:
-        dataset.release()
-    key = keys.instance_key(
-        texts["StudyInstanceUID"], head.transfer_syntax_uid, record.dataset_sha256
-    )
+        return Examined(record, held_key, len(start), sha256, head, fault=fault)
+    key = keys.instance_key(texts["StudyInstanceUID"], head.transfer_syntax_uid, sha256)
     sound = ReceivedInstance(
         attributes=texts,
         transfer_syntax_uid=head.transfer_syntax_uid,
         object_key=key,
-        dataset_offset=head.length,
-        dataset_size=size,
-        dataset_sha256=record.dataset_sha256,
+        dataset_offset=len(start),
+        dataset_size=record.dataset_size,
+        dataset_sha256=sha256,
         received_at=record.received_at,
         source_ae_title=head.provenance.source_ae_title if head.provenance else "",
     )
-    return Examined(record, key, head, size, sound=sound)
+    return Examined(record, key, len(start), sha256, head, sound=sound)
 
 
 def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
@@ -234,9 +257,9 @@ def _held(one: Examined, outcome: Outcome | None) -> Held:
         study_instance_uid=texts.get("StudyInstanceUID", ""),
         transfer_syntax_uid=head.transfer_syntax_uid if head else "",
         object_key=one.key,
-        dataset_offset=head.length if head else 0,
-        dataset_size=one.dataset_size,
-        dataset_sha256=one.record.dataset_sha256,
+        dataset_offset=one.dataset_offset,
+        dataset_size=one.record.dataset_size,
+        dataset_sha256=one.dataset_sha256,
     )
 
 

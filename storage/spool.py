@@ -3,14 +3,16 @@
 The folder is the queue; a record is one file and its name says all about it:
 
     <uuid>.part                                 being received, or left by a dead process
-    <time_ns>-<uuid>-<sha256>-<size>.dcm        sealed: complete, on the disk, waits for ingest
+    <time_ns>-<uuid>-<checksum>-<size>.dcm      sealed: complete, on the disk, waits for ingest
     settling/<settled_ns>~<name>                its object store has it; kept until that is sure
     parked/<name>                               ingest cannot handle it; waits for a person
     bell/                                       wakes ingest
 
 A record is the Part 10 head we made and then the dataset bytes exactly as they came;
-SHA-256 and size in the name are those of the dataset. No text that a peer chose becomes
-part of a path, and nothing here reads DICOM.
+checksum (XXH3-128) and size in the name are those of the dataset. Ingest reads the file
+back, compares, and takes the SHA-256 by which the archive knows the bytes: so the sender
+waits for a hash that costs a thirtieth. No text that a peer chose becomes part of a path,
+and nothing here reads DICOM.
 
 Any number of processes may receive into one folder and take from it: a record that
 another one moved meanwhile is simply not there any more, which is no error.
@@ -18,7 +20,6 @@ another one moved meanwhile is simply not there any more, which is no error.
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import time
@@ -30,16 +31,23 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
 
+from xxhash import xxh3_128
+
 from storage.base.bell import Bell
 from storage.base.errors import StoreUnavailable
 from storage.base.files import Buffer, make_folder, open_part, sweep_parts, write_all
 
-_NAME: Final = re.compile(r"(\d{20})-[0-9a-f]{32}-([0-9a-f]{64})-(\d+)\.dcm")
+_NAME: Final = re.compile(r"(\d{20})-[0-9a-f]{32}-([0-9a-f]{32})-(\d+)\.dcm")
 _SETTLED: Final = re.compile(r"(\d{20})~(.+)")
 
 _FREE_CHECK_BYTES: Final = 8 << 20
 """Free space is looked at when an object begins and after so many bytes of it."""
+_FREE_CHECK_S: Final = 0.05
+_FREE_CHECK_SHARED_BYTES: Final = 1 << 20
+"""Objects that begin within this time, and within so many bytes, share one look."""
 _BACKLOG_CHECK_S: Final = 2.0
+_RING_GAP_S: Final = 0.005
+"""A busy receiver does not ring for each object: whoever woke looks again a little later."""
 _SAFETY_POLL_S: Final = 1.0
 """Ingest looks for itself so often, in case a ring was lost."""
 
@@ -52,7 +60,8 @@ class SpoolRecord:
     name: str
     """Names this reception, wherever in the spool the file lies."""
     received_at: datetime
-    dataset_sha256: str
+    checksum: str
+    """Of the dataset, as `checksum_of` makes it."""
     dataset_size: int
 
 
@@ -65,25 +74,36 @@ class Backlog:
     oldest: datetime | None
 
 
+def checksum_of(buffer: Buffer) -> str:
+    """Return what tells whether bytes are still those that were received (XXH3-128, hex)."""
+    return xxh3_128(buffer).hexdigest()
+
+
 class Incoming:
     """One object while it is received; made by `Spool.incoming`."""
-
-    record: SpoolRecord
-    """Set when the block has ended well."""
 
     def __init__(self, spool: "Spool", head: Buffer) -> None:
         self.size = 0
         """Dataset bytes written so far."""
         self._spool = spool
         self._head = head
-        self._hash = hashlib.sha256()
+        self._hash = xxh3_128()
         self._unchecked = 0
         self._fault: StoreUnavailable | None = None
+        self._sealed = ""
+
+    @property
+    def record(self) -> SpoolRecord:
+        """The record, when the block has ended well."""
+        record = _record(self._spool.folder / self._sealed, self._sealed)
+        if record is None:
+            raise StoreUnavailable(f"spool {self._spool.folder}: nothing was sealed")
+        return record
 
     def __enter__(self) -> Self:
         self._spool.check_room()
         try:
-            self._file, self._part = open_part(self._spool.folder)
+            self._file, self._part = open_part(self._spool.path)
         except OSError as error:
             raise self._spool.unavailable(error) from error
         try:
@@ -102,7 +122,7 @@ class Incoming:
             The disk is full or broken. The object is lost, whatever the block does now.
         """
         self._hash.update(buffer)
-        count = memoryview(buffer).nbytes
+        count = len(buffer)
         try:
             self._unchecked += count
             if self._unchecked >= _FREE_CHECK_BYTES:
@@ -132,36 +152,33 @@ class Incoming:
         """The fast path: one flush of the file, one rename, one flush of the folder."""
         spool = self._spool
         name = f"{time.time_ns():020d}-{uuid4().hex}-{self._hash.hexdigest()}-{self.size}.dcm"
-        path = spool.folder / name
+        path = f"{spool.path}/{name}"
         try:
             # opened anew each time, and before the rename: so this fsync reports every failure
             # since then, also one that another thread was told of already
-            folder = os.open(spool.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = os.open(spool.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fdatasync(self._file)
-                self._part.rename(path)
+                os.rename(self._part, path)  # noqa: PTH104 (strings: no Path is built here)
                 os.fsync(folder)
             finally:
                 os.close(folder)
         except OSError as error:
             self._discard()
             with contextlib.suppress(OSError):
-                path.unlink()
+                Path(path).unlink()
             raise spool.unavailable(error) from error
         except BaseException:
             self._discard()
             raise
         os.close(self._file)
-        record = _record(path, name)
-        if record is None:  # cannot be: we made the name above
-            raise StoreUnavailable(f"spool {spool.folder}: {name} is no name of a record")
-        self.record = record
+        self._sealed = name
         spool.sealed_one(self.size)
 
     def _discard(self) -> None:
         os.close(self._file)
         with contextlib.suppress(OSError):  # a `.part` is never read, and swept at start
-            self._part.unlink()
+            Path(self._part).unlink()
 
 
 class Spool:
@@ -181,14 +198,18 @@ class Spool:
         self, folder: Path, reserve_bytes: int = 0, max_backlog_bytes: int | None = None
     ) -> None:
         self.folder = folder
+        self.path = str(folder)
         self._reserve_bytes = reserve_bytes
         self._max_backlog_bytes = max_backlog_bytes
         self._settling = folder / "settling"
         self._parked = folder / "parked"
         self._ahead: dict[str, None] = {}
+        self._free_checked_s = -_FREE_CHECK_S
+        self._unlooked_bytes = 0
         self._backlog_bytes = 0
         self._backlog_checked_s = -_BACKLOG_CHECK_S
         self._newest_seen = ""
+        self._rung_s = -_RING_GAP_S
         try:
             for each in (folder, self._settling, self._parked):
                 make_folder(each)
@@ -214,8 +235,14 @@ class Spool:
     def check_room(self) -> None:
         """Raise `StoreUnavailable` when the disk or the backlog has no room for a new object."""
         try:
-            self.check_free()
-            self._check_backlog()
+            now_s = time.monotonic()
+            if (
+                now_s - self._free_checked_s >= _FREE_CHECK_S
+                or self._unlooked_bytes >= _FREE_CHECK_SHARED_BYTES
+            ):
+                self.check_free()
+                self._free_checked_s, self._unlooked_bytes = now_s, 0
+            self._check_backlog(now_s)
         except OSError as error:
             raise self.unavailable(error) from error
 
@@ -223,14 +250,13 @@ class Spool:
         """Raise OSError when the disk has less free than the reserve."""
         if not self._reserve_bytes:
             return
-        disk = os.statvfs(self.folder)
+        disk = os.statvfs(self.path)
         if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
             raise OSError(errno.ENOSPC, f"less than the reserve of {self._reserve_bytes} bytes")
 
-    def _check_backlog(self) -> None:
+    def _check_backlog(self, now_s: float) -> None:
         if self._max_backlog_bytes is None:
             return
-        now_s = time.monotonic()
         if now_s - self._backlog_checked_s >= _BACKLOG_CHECK_S:
             self._backlog_checked_s = now_s
             self._backlog_bytes = self.backlog().bytes
@@ -241,7 +267,11 @@ class Spool:
     def sealed_one(self, size: int) -> None:
         """Count and announce a new record."""
         self._backlog_bytes += size
-        self._bell.ring()
+        self._unlooked_bytes += size
+        now_s = time.monotonic()
+        if now_s - self._rung_s >= _RING_GAP_S:
+            self._rung_s = now_s
+            self._bell.ring()
 
     def unavailable(self, error: OSError) -> StoreUnavailable:
         """Return what to raise when the disk says `error`."""
@@ -251,12 +281,12 @@ class Spool:
         """Raise `StoreUnavailable` unless an object could be received now."""
         self.check_room()
         try:
-            probe, path = open_part(self.folder)
+            probe, path = open_part(self.path)
             try:
                 write_all(probe, b"probe")
                 os.fdatasync(probe)
             finally:
-                path.unlink(missing_ok=True)
+                Path(path).unlink(missing_ok=True)
                 os.close(probe)
         except OSError as error:
             raise self.unavailable(error) from error

@@ -42,10 +42,10 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def open_part(folder: Path) -> tuple[int, Path]:
+def open_part(folder: str) -> tuple[int, str]:
     """Create a file ``<random>.part`` (mode 0600) in `folder`, locked until it is closed."""
     while True:
-        path = folder / (uuid4().hex + PART)
+        path = f"{folder}/{uuid4().hex}{PART}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
         if _lock(descriptor):

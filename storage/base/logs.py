@@ -28,7 +28,7 @@ FACTS: Final = frozenset(
     detail device_serial_number duration_ms duration_s event_type exit_code failed failure fault
     folder forced frames free_bytes host http_status job kind limit manufacturer
     message_control_id message_id method mode model object_key operation origin outcome path
-    peer pid port quarantined query_level reason received record refused remaining request_id
+    peer pid port protection quarantined query_level reason received record refused remaining request_id
     restarts retry_in_s role_name route scheme seconds series_instance_uid service setting
     signal size sop_class_uid sop_instance_uid source_ae_title stage state status stored
     study_instance_uid tag timeout_s token_prefix total transfer_syntax_uid url_host verb

@@ -106,6 +106,15 @@ class DirectoryStore:
             digest.update(piece)
         return digest.hexdigest()
 
+    def is_file(self, key: str, path: Path) -> bool:
+        """Whether the object and the file at `path` are one: a second name, no second bytes."""
+        try:
+            return self._path(key).samefile(path)
+        except _ABSENT:
+            return False
+        except OSError as error:
+            raise self._unavailable(error) from error
+
     def stat(self, key: str) -> ObjectStat:
         """Return the object's size."""
         descriptor = self._open(key)
@@ -134,13 +143,13 @@ class DirectoryStore:
     def check(self) -> None:
         """Raise `StoreUnavailable` unless the store takes writes and answers reads now."""
         try:
-            probe, path = open_part(self._tmp)
+            probe, path = open_part(str(self._tmp))
             try:
                 write_all(probe, b"probe")
                 os.fdatasync(probe)
                 wrong = os.pread(probe, 16, 0) != b"probe"
             finally:
-                path.unlink(missing_ok=True)
+                Path(path).unlink(missing_ok=True)
                 os.close(probe)
         except OSError as error:
             raise self._unavailable(error) from error
@@ -207,16 +216,16 @@ class DirectoryStore:
 
     def _copy(self, target: Path, source: Path) -> None:
         """Put a copy in place of whatever is there; readers see the old or the new, whole."""
-        part, path = open_part(self._tmp)
+        part, path = open_part(str(self._tmp))
         try:
             with source.open("rb", buffering=0) as file:
                 while piece := file.read(PIECE_BYTES):
                     write_all(part, piece)
             os.fdatasync(part)
-            path.replace(target)
+            Path(path).replace(target)
         except BaseException:
             with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+                Path(path).unlink(missing_ok=True)
             raise
         finally:
             os.close(part)

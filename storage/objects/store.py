@@ -62,6 +62,10 @@ class ObjectStore(Protocol):
         """Re-read the object from `offset` and return its SHA-256 in hex."""
         ...
 
+    def is_file(self, key: str, path: Path) -> bool:
+        """Whether the object and the file at `path` are one, so that it needs no second reading."""
+        ...
+
     def stat(self, key: str) -> ObjectStat:
         """Return the object's size."""
         ...

@@ -37,15 +37,14 @@ FINDABLE_S = 120.0
 
 @dataclass(frozen=True)
 class Load:
-    """One kind of object: `instances` slices of ``(side, side) uint16``, sent `times` times."""
+    """One kind of object: `instances` slices of ``(side, side) uint16`` in each turn."""
 
     name: str
     instances: int
     side: int
-    times: int
 
 
-LOADS = (Load("CT 0.5 MB", 96, 512, 2), Load("12 KB", 200, 76, 4))
+LOADS = (Load("CT 0.5 MB", 192, 512), Load("12 KB", 800, 76))
 ASSOCIATIONS = (1, 4, 8)
 Figures = dict[tuple[str, int, str], list[dict[str, float]]]
 
@@ -105,13 +104,16 @@ def _turns(archives: list[Archive], number: int) -> Iterator[tuple[Load, int, Ar
 
 def _measure(archive: Archive, load: Load, folder: Path, associations: int) -> dict[str, float]:
     before = archive.count() if archive.count else 0
-    expected = load.instances * load.times
+    # The generator salts the UIDs by association: each one sends the same files, as its own.
+    each = load.instances // associations
+    expected = each * associations
     started = time.monotonic()
     blaster = subprocess.run(
         [
             *(sys.executable, str(BLASTER), f"127.0.0.1:{archive.dicom_port}"),
             *("--aec", archive.ae_title, "--dir", str(folder), "--assoc", str(associations)),
-            *("--times", str(load.times), "--pid", str(archive.pid), "--json"),
+            *("--limit", str(each), "--times", str(associations)),
+            *("--pid", str(archive.pid), "--json"),
         ],
         capture_output=True,
         text=True,

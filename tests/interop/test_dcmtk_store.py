@@ -1,6 +1,5 @@
 """DCMTK's modality tools against the real listener: C-ECHO and C-STORE."""
 
-import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydicom.uid import (
 )
 
 from pacs import part10
-from storage.spool import Spool
+from storage.spool import Spool, checksum_of
 from tests.fixtures import programs
 from tests.fixtures.dcmtk import dcmtk, needs_dcmtk
 from tests.fixtures.dicom_files import SharedFile, ct_slice, part10_file
@@ -141,7 +140,7 @@ def test_hundred_objects_over_one_association_are_a_hundred_records(
     for record in records:
         content = record.path.read_bytes()
         dataset_bytes = content[part10.read_head(content).length :]
-        assert hashlib.sha256(dataset_bytes).hexdigest() == record.dataset_sha256
+        assert checksum_of(dataset_bytes) == record.checksum
 
 
 def test_modality_sees_out_of_resources_when_the_spool_is_gone(

@@ -31,19 +31,19 @@ def test_folders_are_made_with_their_parents_and_private(tmp_path: Path) -> None
 
 
 def test_part_of_a_living_process_is_left_until_it_is_closed(tmp_path: Path) -> None:
-    part, path = open_part(tmp_path)
+    part, path = open_part(str(tmp_path))
 
     assert sweep_parts(tmp_path) == 0
-    assert path.exists()
+    assert Path(path).exists()
     os.close(part)
     assert sweep_parts(tmp_path) == 1
-    assert not path.exists()
+    assert not Path(path).exists()
 
 
 def test_part_of_a_dead_process_is_swept(tmp_path: Path) -> None:
     program = (
-        "import os, sys, pathlib; from storage.base.files import open_part;"
-        "open_part(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+        "import os, sys; from storage.base.files import open_part;"
+        "open_part(sys.argv[1]); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     left = list(tmp_path.iterdir())
