@@ -72,8 +72,7 @@ class Supervisor:
         `while_running` is called on every round, a few times a second. A second
         signal ends the roles at once.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        on_signals(self._on_signal)
         read_end, write_end = os.pipe()
         try:
             for role in self.roles:
@@ -91,7 +90,7 @@ class Supervisor:
         """Ask for an orderly stop; `run` returns when it is done."""
         self._stop.set()
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int) -> None:
         log.info("stop_requested", extra={"signal": signal.Signals(number).name})
         if self._stop.is_set():
             self._hurry.set()
@@ -151,14 +150,36 @@ def role_command(name: str, config: str | None) -> list[str]:
 def stop_event() -> threading.Event:
     """Return an event that is set by SIGTERM, SIGINT or the end of the supervisor."""
     event = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: event.set())
+    on_signals(lambda _: event.set())
     lifeline = os.environ.get(LIFELINE)
     if lifeline is not None:
         threading.Thread(
             target=_await_end, args=(int(lifeline), event), name="lifeline", daemon=True
         ).start()
     return event
+
+
+def on_signals(handle: Callable[[int], None]) -> None:
+    """Call `handle` for each SIGTERM and SIGINT, in a thread of its own.
+
+    A signal handler runs in the middle of whatever the main thread does, perhaps while it
+    holds the lock that the handler would wait for, of an event or of a log: so the handler
+    itself only writes into a pipe.
+    """
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(BlockingIOError):  # thousands wait already
+            os.write(write_end, bytes([number]))
+
+    def tell() -> None:
+        while number := os.read(read_end, 1):
+            handle(number[0])
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, note)
+    threading.Thread(target=tell, name="signals", daemon=True).start()
 
 
 def _await_end(descriptor: int, event: threading.Event) -> None:

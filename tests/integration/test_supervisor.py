@@ -129,3 +129,23 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     tree.process.send_signal(signal.SIGTERM)
 
     assert tree.process.wait(15) == 0
+
+
+def test_a_signal_waits_for_no_lock_that_it_interrupted():
+    program = (
+        "import os, signal, threading, time\n"
+        "from deploy.supervisor import on_signals\n"
+        "lock, told = threading.Lock(), threading.Event()\n"
+        "def handle(number):\n"
+        "    with lock:\n"
+        "        told.set()\n"
+        "on_signals(handle)\n"
+        "with lock:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.1)\n"
+        "raise SystemExit(0 if told.wait(10) else 1)\n"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
+
+    assert ended.returncode == 0
