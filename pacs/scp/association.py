@@ -23,6 +23,19 @@ _TABLES: Final[Mapping[int, status.Table]] = {
     dimse.C_FIND_RQ: status.FIND,
     dimse.C_MOVE_RQ: status.RETRIEVE,
     dimse.C_GET_RQ: status.RETRIEVE,
+    dimse.N_CREATE_RQ: status.N_CREATE,
+    dimse.N_SET_RQ: status.N_SET,
+    dimse.N_GET_RQ: status.N_GET,
+    dimse.N_ACTION_RQ: status.N_ACTION,
+}
+_REQUESTED: Final = frozenset(
+    {dimse.N_GET_RQ, dimse.N_SET_RQ, dimse.N_ACTION_RQ, dimse.N_DELETE_RQ}
+)
+"""What names its SOP Instance as requested, and gets it back as affected (PS3.7 10.1)."""
+_NAMES_INSTANCE: Final = _REQUESTED | {
+    dimse.C_STORE_RQ,
+    dimse.N_CREATE_RQ,
+    dimse.N_EVENT_REPORT_RQ,
 }
 _BATCH_BYTES: Final = 16 * 1024
 _BATCH_S: Final = 0.05
@@ -166,9 +179,13 @@ class Association:
     def _refusal(self, request: Request) -> Response | None:
         """PS3.7 C.5: what no service is asked."""
         command, syntax = request.command, request.context.abstract_syntax
-        if command.command_field != models.command_of(syntax):
+        kind = command.command_field
+        if kind not in models.requests_of(syntax) or kind not in self._services:
             return Response(status.UNRECOGNIZED_OPERATION, "not a service of this SOP class")
-        if command.affected_sop_class_uid != syntax:
+        if kind in _REQUESTED:
+            if command.requested_sop_class_uid != syntax:
+                return Response(status.NO_SUCH_SOP_CLASS, "not that of the presentation context")
+        elif command.affected_sop_class_uid != syntax:
             return Response(
                 status.SOP_CLASS_NOT_SUPPORTED,
                 "Affected SOP Class UID is not that of the presentation context",
@@ -207,10 +224,13 @@ class Association:
 
     def _response(self, response: Response) -> Command:
         request = self._request
-        counts = response.counts
+        kind, counts = request.command_field, response.counts
+        requested = kind in _REQUESTED
         command = Command(
-            command_field=request.command_field | dimse.RESPONSE,
-            affected_sop_class_uid=_echoed(request.affected_sop_class_uid),
+            command_field=kind | dimse.RESPONSE,
+            affected_sop_class_uid=_echoed(
+                request.requested_sop_class_uid if requested else request.affected_sop_class_uid
+            ),
             message_id_being_responded_to=request.message_id,
             command_data_set_type=dimse.NO_DATA_SET
             if response.identifier is None
@@ -218,9 +238,16 @@ class Association:
             status=response.status,
             offending_element=response.offending or None,
             error_comment=response.comment or None,
+            error_id=response.error_id,
+            attribute_identifier_list=response.attributes or None,
+            action_type_id=request.action_type_id,
         )
-        if request.command_field == dimse.C_STORE_RQ:
-            command.affected_sop_instance_uid = _echoed(request.affected_sop_instance_uid)
+        if kind in _NAMES_INSTANCE:
+            command.affected_sop_instance_uid = response.sop_instance_uid or _echoed(
+                request.requested_sop_instance_uid
+                if requested
+                else request.affected_sop_instance_uid
+            )
         if counts is not None:
             command.number_of_remaining_suboperations = counts.remaining
             command.number_of_completed_suboperations = counts.completed

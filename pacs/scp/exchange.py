@@ -4,7 +4,7 @@ Services are functions from a request to responses. They know nothing of sockets
 and PDUs, so each can be tried with a handful of data and a fake exchange.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -54,23 +54,23 @@ class Request:
     caller: Caller
     dataset: Iterator[memoryview]
 
-    def identifier(self) -> bytes:
+    def identifier(self, max_bytes: int = MAX_IDENTIFIER_BYTES) -> bytes:
         """Read the whole data set, which must be a small one.
 
         Raises
         ------
         Malformed
-            There is none, or it is longer than 1 MiB.
+            There is none, or it is longer than `max_bytes`.
         """
         parts: list[bytes] = []
         size = 0
         for fragment in self.dataset:
             size += len(fragment)
-            if size > MAX_IDENTIFIER_BYTES:
-                raise Malformed(f"identifier of more than {MAX_IDENTIFIER_BYTES} bytes")
+            if size > max_bytes:
+                raise Malformed(f"data set of more than {max_bytes} bytes")
             parts.append(bytes(fragment))
         if not parts:
-            raise Malformed("the request has no identifier")
+            raise Malformed("the request has no data set")
         return b"".join(parts)
 
 
@@ -93,6 +93,11 @@ class Response:
     offending: tuple[int, ...] = ()
     identifier: bytes | None = None
     counts: Counts | None = None
+    sop_instance_uid: str = ""
+    """Of the response to a DIMSE-N request; '': that of the request."""
+    error_id: int | None = None
+    attributes: tuple[int, ...] = ()
+    """Attribute Identifier List (0000,1005): what a DIMSE-N response complains of."""
 
 
 class Exchange(Protocol):
@@ -112,3 +117,12 @@ class Exchange(Protocol):
 
 
 Service = Callable[[Request, Exchange], Iterable[Response]]
+
+
+def by_sop_class(services: Mapping[str, Service]) -> Service:
+    """Return one service for a request that several SOP classes have, each with its own."""
+
+    def serve(request: Request, exchange: Exchange) -> Iterable[Response]:
+        return services[request.context.abstract_syntax](request, exchange)
+
+    return serve

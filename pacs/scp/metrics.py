@@ -13,6 +13,10 @@ _SERVICES: Final[Mapping[int, str]] = {
     dimse.C_FIND_RQ: "find",
     dimse.C_MOVE_RQ: "move",
     dimse.C_GET_RQ: "get",
+    dimse.N_CREATE_RQ: "n-create",
+    dimse.N_SET_RQ: "n-set",
+    dimse.N_GET_RQ: "n-get",
+    dimse.N_ACTION_RQ: "n-action",
 }
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30, 300)
 

@@ -1,6 +1,10 @@
-"""The Query/Retrieve information models and the SOP classes that use them (PS3.4 C.6)."""
+"""The SOP classes we serve beside storage: information models and requests of each.
 
-from collections.abc import Mapping
+Query/Retrieve: PS3.4 C.6; Modality Worklist: Annex K; Modality Performed Procedure
+Step: Annex F; Storage Commitment: Annex J.
+"""
+
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from pacs import contexts
@@ -29,6 +33,13 @@ GET: Final[Mapping[str, Levels]] = {
     "1.2.840.10008.5.1.4.1.2.3.3": PATIENT_STUDY_ONLY,
 }
 
+MODALITY_WORKLIST: Final = "1.2.840.10008.5.1.4.31"
+PERFORMED_STEP: Final = "1.2.840.10008.3.1.2.3.3"
+PERFORMED_STEP_RETRIEVE: Final = "1.2.840.10008.3.1.2.3.4"
+STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
+STORAGE_COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+"""The well-known SOP Instance that every N-ACTION names (PS3.4 J.3.5)."""
+
 UNIQUE_KEYS: Final[Mapping[Level, str]] = {
     Level.PATIENT: "PatientID",
     Level.STUDY: "StudyInstanceUID",
@@ -37,16 +48,17 @@ UNIQUE_KEYS: Final[Mapping[Level, str]] = {
 }
 """The unique key of each level (PS3.4 C.6.1.1 and C.6.2.1)."""
 
-_COMMANDS: Final[Mapping[str, int]] = {
-    contexts.VERIFICATION: dimse.C_ECHO_RQ,
-    **dict.fromkeys(FIND, dimse.C_FIND_RQ),
-    **dict.fromkeys(MOVE, dimse.C_MOVE_RQ),
-    **dict.fromkeys(GET, dimse.C_GET_RQ),
+_STORAGE: Final = frozenset({dimse.C_STORE_RQ})
+_REQUESTS: Final[Mapping[str, frozenset[int]]] = {
+    contexts.VERIFICATION: frozenset({dimse.C_ECHO_RQ}),
+    **dict.fromkeys(FIND, frozenset({dimse.C_FIND_RQ})),
+    **dict.fromkeys(MOVE, frozenset({dimse.C_MOVE_RQ})),
+    **dict.fromkeys(GET, frozenset({dimse.C_GET_RQ})),
 }
-SERVICES: Final = frozenset(_COMMANDS)
+SERVICES: Final = frozenset(_REQUESTS)
 """The abstract syntaxes we serve that are not storage SOP classes."""
 
 
-def command_of(abstract_syntax: str) -> int:
-    """Return the one request that an accepted context carries (PS3.4 A.4, B.2, C.4)."""
-    return _COMMANDS.get(abstract_syntax, dimse.C_STORE_RQ)
+def requests_of(abstract_syntax: str) -> Collection[int]:
+    """Return the requests that an accepted context carries (PS3.4 A.4, B.2, C.4, F.7, J.3, K.4)."""
+    return _REQUESTS.get(abstract_syntax, _STORAGE)

@@ -19,6 +19,12 @@ C_FIND_RQ: Final = 0x0020
 C_MOVE_RQ: Final = 0x0021
 C_ECHO_RQ: Final = 0x0030
 C_CANCEL_RQ: Final = 0x0FFF
+N_EVENT_REPORT_RQ: Final = 0x0100
+N_GET_RQ: Final = 0x0110
+N_SET_RQ: Final = 0x0120
+N_ACTION_RQ: Final = 0x0130
+N_CREATE_RQ: Final = 0x0140
+N_DELETE_RQ: Final = 0x0150
 RESPONSE: Final = 0x8000
 
 NO_DATA_SET: Final = 0x0101
@@ -49,8 +55,12 @@ class Command:
     status: int | None = None
     offending_element: tuple[int, ...] | None = None
     error_comment: str | None = None
+    error_id: int | None = None
     affected_sop_instance_uid: str | None = None
     requested_sop_instance_uid: str | None = None
+    event_type_id: int | None = None
+    attribute_identifier_list: tuple[int, ...] | None = None
+    action_type_id: int | None = None
     number_of_remaining_suboperations: int | None = None
     number_of_completed_suboperations: int | None = None
     number_of_failed_suboperations: int | None = None
@@ -90,8 +100,12 @@ _ELEMENTS: Final[tuple[tuple[int, str, _Vr], ...]] = (
     (0x0900, "status", _Vr.US),
     (0x0901, "offending_element", _Vr.AT),
     (0x0902, "error_comment", _Vr.LO),
+    (0x0903, "error_id", _Vr.US),
     (0x1000, "affected_sop_instance_uid", _Vr.UI),
     (0x1001, "requested_sop_instance_uid", _Vr.UI),
+    (0x1002, "event_type_id", _Vr.US),
+    (0x1005, "attribute_identifier_list", _Vr.AT),
+    (0x1008, "action_type_id", _Vr.US),
     (0x1020, "number_of_remaining_suboperations", _Vr.US),
     (0x1021, "number_of_completed_suboperations", _Vr.US),
     (0x1022, "number_of_failed_suboperations", _Vr.US),

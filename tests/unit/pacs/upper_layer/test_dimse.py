@@ -2,7 +2,15 @@ from io import BytesIO
 
 import pytest
 from pydicom import Dataset
-from pynetdicom.dimse_messages import C_MOVE_RSP, C_STORE_RQ, C_STORE_RSP
+from pynetdicom.dimse_messages import (
+    C_MOVE_RSP,
+    C_STORE_RQ,
+    C_STORE_RSP,
+    N_ACTION_RQ,
+    N_EVENT_REPORT_RQ,
+    N_SET_RSP,
+    DIMSEMessage,
+)
 from pynetdicom.dsutils import encode as encode_dataset
 
 from pacs.upper_layer import dimse
@@ -13,7 +21,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 INSTANCE = "1.2.826.0.1.3680043.9.1"
 
 
-def as_pynetdicom(message: C_STORE_RQ | C_STORE_RSP | C_MOVE_RSP, **elements: object) -> bytes:
+def as_pynetdicom(message: DIMSEMessage, **elements: object) -> bytes:
     """Encode the same elements as pynetdicom does, its empty ones left out."""
     command: Dataset = message.command_set
     for keyword in [element.keyword for element in command]:
@@ -190,3 +198,73 @@ def test_padding_of_values_is_not_part_of_them() -> None:
     padded = raw.getvalue() + b"\0\0\x00\x06\x10\0\0\0" + b"STORE".ljust(16)
 
     assert dimse.decode(padded).move_destination == "STORE"
+
+
+def test_event_report_is_encoded_as_pynetdicom_encodes_it() -> None:
+    ours = dimse.encode(
+        Command(
+            command_field=dimse.N_EVENT_REPORT_RQ,
+            affected_sop_class_uid="1.2.840.10008.1.20.1",
+            message_id=7,
+            command_data_set_type=dimse.DATA_SET,
+            affected_sop_instance_uid="1.2.840.10008.1.20.1.1",
+            event_type_id=2,
+        )
+    )
+
+    assert ours == as_pynetdicom(
+        N_EVENT_REPORT_RQ(),
+        AffectedSOPClassUID="1.2.840.10008.1.20.1",
+        CommandField=0x0100,
+        MessageID=7,
+        CommandDataSetType=1,
+        AffectedSOPInstanceUID="1.2.840.10008.1.20.1.1",
+        EventTypeID=2,
+    )
+
+
+def test_refusal_of_an_update_is_encoded_as_pynetdicom_encodes_it() -> None:
+    ours = dimse.encode(
+        Command(
+            command_field=dimse.N_SET_RQ | dimse.RESPONSE,
+            affected_sop_class_uid="1.2.840.10008.3.1.2.3.3",
+            message_id_being_responded_to=7,
+            status=0x0110,
+            error_id=0xA710,
+            affected_sop_instance_uid=INSTANCE,
+            attribute_identifier_list=(0x00400252, 0x00400250),
+        )
+    )
+
+    assert ours == as_pynetdicom(
+        N_SET_RSP(),
+        AffectedSOPClassUID="1.2.840.10008.3.1.2.3.3",
+        CommandField=0x8120,
+        MessageIDBeingRespondedTo=7,
+        CommandDataSetType=0x0101,
+        Status=0x0110,
+        ErrorID=0xA710,
+        AffectedSOPInstanceUID=INSTANCE,
+        AttributeIdentifierList=[0x00400252, 0x00400250],
+    )
+
+
+def test_action_of_pynetdicom_is_read() -> None:
+    theirs = as_pynetdicom(
+        N_ACTION_RQ(),
+        RequestedSOPClassUID="1.2.840.10008.1.20.1",
+        CommandField=0x0130,
+        MessageID=9,
+        CommandDataSetType=1,
+        RequestedSOPInstanceUID="1.2.840.10008.1.20.1.1",
+        ActionTypeID=1,
+    )
+
+    assert dimse.decode(theirs) == Command(
+        command_field=dimse.N_ACTION_RQ,
+        requested_sop_class_uid="1.2.840.10008.1.20.1",
+        message_id=9,
+        command_data_set_type=dimse.DATA_SET,
+        requested_sop_instance_uid="1.2.840.10008.1.20.1.1",
+        action_type_id=1,
+    )
