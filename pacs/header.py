@@ -38,12 +38,13 @@ PIXEL_REPRESENTATION: Final = 0x00280103
 _MAX_NUMBERS: Final = 4096
 _PRIVATE_CREATORS: Final = range(0x10, 0x100)
 _EXACT_FLOATS: Final = 1e15
-_REQUIRED_UIDS: Final = (
-    (SOP_CLASS_UID, "SOP Class UID"),
-    (SOP_INSTANCE_UID, "SOP Instance UID"),
-    (STUDY_INSTANCE_UID, "Study Instance UID"),
-    (SERIES_INSTANCE_UID, "Series Instance UID"),
-)
+_PLAIN_VRS: Final = frozenset(b"AS CS DA DS IS LO SH TM UI".split())
+_REQUIRED_UIDS: Final = {
+    SOP_CLASS_UID: "SOP Class UID (0008,0016)",
+    SOP_INSTANCE_UID: "SOP Instance UID (0008,0018)",
+    STUDY_INSTANCE_UID: "Study Instance UID (0020,000D)",
+    SERIES_INSTANCE_UID: "Series Instance UID (0020,000E)",
+}
 
 
 class Header:
@@ -109,11 +110,14 @@ class Header:
         out, AT as eight hexadecimal digits. `tag` may be a keyword.
         """
         number = tag if isinstance(tag, int) else tag_of(tag)
-        if number not in self.elements:
+        found = self.elements.get(number)
+        if found is None:
             return ""
+        if found[0] in _PLAIN_VRS:  # the fast path: one value of the default repertoire
+            raw = self.value(number)
+            if raw.isascii() and b"\\" not in raw and b"\x1b" not in raw:
+                return str(raw, "ascii").replace("\0", " ").strip()
         vr = self.vr(number)
-        if vr == "UI":  # the fast path: ASCII, or no UID whatever it is
-            return str(self.value(number).strip(b"\0 "), "latin-1").replace("\0", " ")
         if vr in NUMBER_CODES or vr in {"AT", "US or SS"}:
             return self._numbers(number, vr)
         if vr == "SQ" or vr[-2:].encode() in BULK_VRS:
@@ -189,10 +193,14 @@ class Header:
         """
         found: dict[str, str] = {}
         items: dict[str, Header | None] = {}
-        for keyword in keywords:
-            path, _, last = keyword.rpartition(".")
-            holder = self._holder(path, items) if path else self
-            if holder is not None and (text := holder.text(last)):
+        elements = self.elements
+        for keyword, path, tag in _places(tuple(keywords)):
+            if path:
+                holder = self._holder(path, items)
+                text = holder.text(tag) if holder else ""
+            else:
+                text = self.text(tag) if tag in elements else ""
+            if text:
                 found[keyword] = text
         return found
 
@@ -202,6 +210,13 @@ class Header:
             holder = self._holder(outer, items) if outer else self
             items[path] = holder.first_item(tag_of(last)) if holder else None
         return items[path]
+
+
+@lru_cache(maxsize=64)
+def _places(keywords: tuple[str, ...]) -> tuple[tuple[str, str, int], ...]:
+    """Return (dotted keyword, its sequences, the tag of its last part) of each."""
+    parts = ((keyword, *keyword.rpartition(".")) for keyword in keywords)
+    return tuple((keyword, path, tag_of(last)) for keyword, path, _, last in parts)
 
 
 class HeaderReader:
@@ -271,26 +286,23 @@ def check(header: Header, sop_class_uid: str, sop_instance_uid: str) -> None:
         The SOP Class or Instance UID differs from (0000,0002) / (0000,1000) of the command
         or (0002,0002) / (0002,0003) of the file meta information.
     """
-    for tag, name in _REQUIRED_UIDS:
-        _check_uid(header, tag, name)
-    for tag, named, what in (
-        (SOP_CLASS_UID, sop_class_uid, "SOP Class UID (0008,0016)"),
-        (SOP_INSTANCE_UID, sop_instance_uid, "SOP Instance UID (0008,0018)"),
+    found = {tag: header.text(tag) for tag in _REQUIRED_UIDS}
+    for tag, uid in found.items():
+        if not values.is_uid(uid):
+            raise Malformed(f"{_REQUIRED_UIDS[tag]} {_why_no_uid(header, tag, uid)}")
+    for tag, named, asked in (
+        (SOP_CLASS_UID, sop_class_uid, "(0000,0002)/(0002,0002)"),
+        (SOP_INSTANCE_UID, sop_instance_uid, "(0000,1000)/(0002,0003)"),
     ):
-        if header.text(tag) != named.strip(values.PADDING):
-            asked = "(0000,0002)/(0002,0002)" if tag == SOP_CLASS_UID else "(0000,1000)/(0002,0003)"
+        if found[tag] != named.strip(values.PADDING):
+            what = _REQUIRED_UIDS[tag]
             raise Conflict(f"{what} of the dataset is not that of the command or file meta {asked}")
 
 
-def _check_uid(header: Header, tag: int, name: str) -> None:
-    where = f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+def _why_no_uid(header: Header, tag: int, text: str) -> str:
     if tag not in header.elements:
-        raise Malformed(f"{where} is missing")
-    uid = header.text(tag)
-    if not uid:
-        raise Malformed(f"{where} is empty")
-    if not values.is_uid(uid):
-        raise Malformed(f"{where} is no UID")
+        return "is missing"
+    return "is no UID" if text else "is empty"
 
 
 def clean(text: str, vr: str) -> str:

@@ -198,12 +198,12 @@ def _read(record: SpoolRecord, content: memoryview) -> Examined:
         if checksum_of(dataset) != record.checksum:
             raise _Rotten
         sha256 = hashlib.sha256(dataset).hexdigest()
-        return _judged(record, content[:offset], dataset, sha256)
+        return _judged(record, bytes(content[:offset]), dataset, sha256)
     finally:
         dataset.release()
 
 
-def _judged(record: SpoolRecord, start: memoryview, dataset: memoryview, sha256: str) -> Examined:
+def _judged(record: SpoolRecord, start: bytes, dataset: memoryview, sha256: str) -> Examined:
     """Read the header of a record whose bytes are those that were received."""
     held_key = keys.quarantine_key(sha256, record.name)
     head = None

@@ -10,7 +10,7 @@ file costs its head.
 
 import re
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from mmap import mmap
 from typing import Final, Literal
@@ -174,12 +174,13 @@ def _told(provenance: Provenance, before: int) -> bytes:
     begin at the same place.
     """
     content = msgspec.json.encode(
-        replace(
-            provenance,
-            source_ae_title=provenance.source_ae_title[:_MAX_NAME],
-            called_ae_title=provenance.called_ae_title[:_MAX_NAME],
-            address=provenance.address[:_MAX_NAME],
-        )
+        {
+            "received_at": provenance.received_at,
+            "wire": provenance.wire,
+            "source_ae_title": provenance.source_ae_title[:_MAX_NAME],
+            "called_ae_title": provenance.called_ae_title[:_MAX_NAME],
+            "address": provenance.address[:_MAX_NAME],
+        }
     )
     start = len(PREAMBLE) + len(PREFIX) + _LENGTH_ELEMENT + before + _LONG
     return _element(
@@ -213,7 +214,7 @@ def _meta(buffer: Buffer, start: int) -> tuple[dict[int, bytes], int]:
     meta: dict[int, bytes] = {}
     position = start
     declared_end = -1
-    while bytes(buffer[position : position + 2]) == b"\x02\x00":
+    while buffer[position : position + 2] == b"\x02\x00":
         if position == declared_end and _is_deflated(meta):
             break  # a deflate stream may begin like group 0002
         number, value_start, length = _meta_element(buffer, position)

@@ -5,8 +5,9 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Table, Text, bindparam, column, func, select, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+import msgspec
+from sqlalchemy import JSON, Table, Text, bindparam, cast, column, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.archive import rows, tables
@@ -69,13 +70,16 @@ def write(session: Session, added: Sequence[Placed]) -> None:
 
 @cache
 def _insertion(table: Table, names: tuple[str, ...], uid: str) -> ReturningInsert[Any]:
-    """Return a statement whose text does not depend on how many rows there are."""
+    """Return a statement whose text does not depend on how many rows there are.
+
+    The rows come as one JSON text: the driver builds an array in Python, value by value,
+    which takes as long as the rest of the transaction.
+    """
     types = {name: rows_type(table, name) for name in names}
-    arrays = (bindparam(name, type_=ARRAY(kind)) for name, kind in types.items())
     added = (
-        func.unnest(*arrays)
+        func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
         .table_valued(*(column(name, kind) for name, kind in types.items()), name="added")
-        .render_derived()
+        .render_derived(with_types=True)
     )
     return (
         insert(table)
@@ -98,9 +102,8 @@ def _insert(
     if not added:
         return {}
     ordered = sorted(added, key=lambda row: str(row[uid]))
-    names = tuple(ordered[0])
-    arrays = {name: [row[name] for row in ordered] for name in names}
-    inserted = session.execute(_insertion(table, names, uid), arrays).all()
+    content = msgspec.json.encode(ordered).decode()
+    inserted = session.execute(_insertion(table, tuple(ordered[0]), uid), {"rows": content}).all()
     if len(inserted) < len(ordered):
         raise Raced
     return {name: row_id for name, row_id in inserted}  # noqa: C416 - a Row is no tuple to mypy

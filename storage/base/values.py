@@ -1,6 +1,7 @@
 """Short values of PS3.5 that more than one floor checks: UI and AE."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from storage.base.errors import Malformed
@@ -11,6 +12,7 @@ PADDING: Final = "\0 "
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
+@lru_cache(maxsize=4096)  # those of a study come with every instance
 def is_uid(text: str) -> bool:
     """Return whether `text` is a UID as it stands (PS3.5 9.1), padding not allowed.
 
