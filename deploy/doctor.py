@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from deploy import probes
@@ -12,10 +13,14 @@ from deploy.node import Node
 from pacs import scu
 from storage.access import peers
 from storage.archive import quarantine
+from storage.base.clock import utc_now
 from storage.base.errors import ImagingError
 from storage.base.settings import Settings
+from storage.base.tls import TlsFiles
 from storage.db import migrations
 from storage.db.engine import transaction
+
+RENEW_BEFORE: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "objects": "see LIENTHONG_OBJECTS_URL, its disk and its credentials",
     "spool": "make room on the disk of LIENTHONG_DATA_DIR; receiving goes on by itself",
     "dicom": "is `lienthong serve` running? see its log, and LIENTHONG_DICOM_PORT",
+    "dicom-tls": "renew the file of LIENTHONG_DICOM_TLS_CERTIFICATE; it is taken at once",
     "http": "is `lienthong serve` running? see its log, and LIENTHONG_HTTP_PORT",
     "backlog": "see the log of the worker: it says what it waits for",
     "parked": "look at the files in DATA_DIR/spool/parked and report the log's trace",
@@ -48,6 +54,8 @@ def examine(node: Node) -> Iterator[Finding]:
     """Try every part of `node` and every registered peer, one finding each."""
     for subject, probe in probes.of(node).items():
         yield _tried(subject, probe)
+    if node.settings.dicom_tls:
+        yield _certificate(node.settings, node.settings.dicom_tls)
     yield _tried("schema", lambda: migrations.require_head(node.engine))
     yield _tried("http", lambda: _http_answers(node.settings))
     backlog = node.spool.backlog()
@@ -64,6 +72,20 @@ def examine(node: Node) -> Iterator[Finding]:
                 ),
                 ADVICE["peer"],
             )
+
+
+def _certificate(settings: Settings, files: TlsFiles) -> Finding:
+    try:
+        left = probes.certificate_expires(settings, files) - utc_now()
+    except ImagingError as error:
+        return Finding("dicom-tls", well=False, said=str(error), advice=ADVICE["dicom-tls"])
+    return Finding(
+        "dicom-tls",
+        well=left > RENEW_BEFORE,
+        said=f"answers; its certificate expires in {left.days} days",
+        advice=ADVICE["dicom-tls"],
+        urgent=False,
+    )
 
 
 def _counted(subject: str, count: int, what: str, normal: int = 0) -> Finding:

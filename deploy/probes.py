@@ -1,14 +1,21 @@
 """What `GET /health/ready` and `lienthong doctor` try, one call a part; silence is health."""
 
 import os
+import socket
+import ssl
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
 from deploy.node import Node
 from pacs import scu
-from storage.base.errors import StoreUnavailable
+from storage.base.errors import PeerUnavailable, StoreUnavailable
 from storage.base.settings import Settings
+from storage.base.tls import TlsFiles
 from storage.db import engine
+
+_ANSWER_S: Final = 5.0
 
 
 def of(node: Node) -> Mapping[str, Callable[[], None]]:
@@ -37,7 +44,34 @@ def spool_has_room(settings: Settings) -> None:
 
 def dicom_answers(settings: Settings) -> None:
     """Raise `PeerUnavailable` unless our own DICOM port talks DICOM."""
-    scu.is_alive(reachable(settings.bind), settings.dicom_port, settings.ae_title)
+    scu.is_alive(reachable(settings.dicom_bind), settings.dicom_port, settings.ae_title)
+
+
+def certificate_expires(settings: Settings, files: TlsFiles) -> datetime:
+    """Return until when the certificate is valid that our TLS port shows.
+
+    Raises
+    ------
+    PeerUnavailable
+        The port does not answer, or shows one that is not valid now or not that of the file.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # peers know us by address, and may know us by many
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    address = reachable(settings.bind), settings.dicom_tls_port
+    try:
+        context.load_verify_locations(files.certificate)
+        with (
+            socket.create_connection(address, _ANSWER_S) as plain,
+            context.wrap_socket(plain) as tls,
+        ):
+            shown = tls.getpeercert() or {}
+    except ssl.SSLCertVerificationError as error:
+        raise PeerUnavailable(f"{files.certificate}: {error.verify_message}") from error
+    except OSError as error:
+        raise PeerUnavailable(f"{address[0]}:{address[1]}: {error.strerror or error}") from error
+    seconds = ssl.cert_time_to_seconds(str(shown["notAfter"]))
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def reachable(bind: str) -> str:

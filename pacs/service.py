@@ -15,7 +15,7 @@ from pacs.scp.exchange import Service
 from pacs.scp.find import find
 from pacs.scp.get import get
 from pacs.scp.limits import Limits
-from pacs.scp.listener import Listener
+from pacs.scp.listener import Listener, TlsPort
 from pacs.scp.metrics import Metrics
 from pacs.scp.move import move
 from pacs.scp.negotiation import admission
@@ -28,6 +28,7 @@ from storage.archive.model import Match, Query, StoredInstance
 from storage.base.clock import utc_now
 from storage.base.errors import Unavailable
 from storage.base.settings import Settings
+from storage.base.tls import ServerTls
 from storage.db.engine import Engine, transaction
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
@@ -51,10 +52,14 @@ def serve_dicom(
     ------
     StoreUnavailable
         The port cannot be listened on.
+    Malformed
+        The certificate or its key cannot be used.
     """
     listener = dicom_listener(settings, engine, store, spool, Metrics())
     listener.start()
-    log.info("listening", extra={"address": settings.bind, "port": listener.port})
+    log.info("listening", extra={"address": settings.dicom_bind, "port": listener.port})
+    if listener.tls_port is not None:
+        log.info("listening_tls", extra={"address": settings.bind, "port": listener.tls_port})
     stop.wait()
     listener.stop(GRACE_S)
 
@@ -66,7 +71,7 @@ def dicom_listener(
     book = PeerBook(engine)
     accepts = admission(settings.unknown_peers, lambda title: book.find(title) is not None)
     return Listener(
-        (settings.bind, settings.dicom_port),
+        (settings.dicom_bind, settings.dicom_port),
         Acceptance(
             settings.ae_title if settings.check_called_ae_title else None,
             accepts,
@@ -78,7 +83,14 @@ def dicom_listener(
             max_object_bytes=settings.max_object_bytes,
         ),
         metrics,
+        tls=_tls_port(settings),
     )
+
+
+def _tls_port(settings: Settings) -> TlsPort | None:
+    if settings.dicom_tls is None:
+        return None
+    return TlsPort((settings.bind, settings.dicom_tls_port), ServerTls(settings.dicom_tls))
 
 
 def _services(

@@ -1,4 +1,5 @@
 pytest_plugins = [
+    "tests.fixtures.certificates",
     "tests.fixtures.database",
     "tests.fixtures.dicom_files",
     "tests.fixtures.objects",

@@ -21,6 +21,7 @@ from deploy.supervisor import Role, Supervisor, role_command
 from storage.base import logs, settings
 from storage.base.errors import Conflict, StoreUnavailable
 from storage.base.settings import Settings
+from storage.base.tls import server_context
 from storage.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ def serve(config: Config = None) -> None:
     """Run the whole server until Ctrl-C or SIGTERM."""
     given = settings.load(config)
     logs.configure(given.log_level, given.log_format, "supervisor")
+    if given.dicom_tls:  # a wrong file stops the start, not the role again and again
+        server_context(given.dicom_tls)
     with prepare_folder(given), prepare(given):
         Spool(given.spool_dir, reserve_bytes=given.spool_reserve_bytes).recover()
         _await_ports(given)
@@ -86,11 +89,17 @@ def _metrics_folder(given: Settings) -> Path:
 
 def _await_ports(given: Settings) -> None:
     """Wait for the roles of a server that was killed to let go of their ports."""
-    for name, port in (("DICOM", given.dicom_port), ("HTTP", given.http_port)):
+    ports = [
+        ("DICOM", given.dicom_bind, given.dicom_port),
+        ("HTTP", given.bind, given.http_port),
+    ]
+    if given.dicom_tls:
+        ports.append(("DICOM_TLS", given.bind, given.dicom_tls_port))
+    for name, host, port in ports:
         deadline = time.monotonic() + PORT_WAIT_S
-        while fault := _cannot_bind(given.bind, port):
+        while fault := _cannot_bind(host, port):
             if time.monotonic() > deadline:
-                raise Conflict(f"LIENTHONG_{name}_PORT {port} on {given.bind}: {fault}")
+                raise Conflict(f"LIENTHONG_{name}_PORT {port} on {host}: {fault}")
             time.sleep(0.1)
 
 
@@ -115,7 +124,8 @@ def _announce(given: Settings) -> None:
     log.info("ready", extra={"seconds": round(time.monotonic() - started, 2)})
     if sys.stdout.isatty():
         out.print(
-            f"\n  DICOM   {given.ae_title} at {given.bind}:{given.dicom_port}"
+            f"\n  DICOM   {given.ae_title} at {given.dicom_bind}:{given.dicom_port}"
+            f"{f', TLS at {given.bind}:{given.dicom_tls_port}' if given.dicom_tls else ''}"
             f"\n  HTTP    http://{given.bind}:{given.http_port}/docs"
             f"\n  data    {given.data_dir.resolve()}"
             "\n  token   lienthong token create --role admin\n"

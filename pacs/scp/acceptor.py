@@ -19,6 +19,7 @@ from pacs.upper_layer.faults import (
     NOT_SPECIFIED,
     UNEXPECTED_PDU,
     AssociationLost,
+    HandshakeFailed,
     ProtocolFault,
     Released,
     TimedOut,
@@ -83,7 +84,12 @@ class Acceptor:
     def _hold(self, connection: Connection, address: str) -> bytes | None:
         """Read and judge the request; serve it, or return the rejection to send."""
         try:
+            connection.open()
             request = _read_request(connection)
+        except HandshakeFailed as failed:
+            log.warning("tls_refused", extra={"reason": str(failed)})
+            self.metrics.refused("tls")
+            return None
         except AssociationLost:  # a port scan, or the ARTIM timer: nobody to answer
             self.metrics.refused("no request")
             return None
@@ -110,7 +116,11 @@ class Acceptor:
         if not self.roster.establish(connection, address, lambda: association.idle_since):
             return self._reject(negotiation.LOCAL_LIMIT)
         log.info(
-            "association_accepted", extra={"version": request.user.implementation_version_name}
+            "association_accepted",
+            extra={
+                "version": request.user.implementation_version_name,
+                "protection": connection.protection,
+            },
         )
         with self.metrics.associations.track_inprogress():
             connection.send((pdu.encode_accept(answer),))

@@ -24,7 +24,7 @@ into stalls of Nagle's algorithm.
 _ROOMY: Final = 4 * MAX_PDU_BYTES
 _TIGHT: Final = 8 * 1024
 _SEND_BYTES: Final = 256 * 1024
-_TICK_S: Final = 5.0
+TICK_S: Final = 5.0
 """The longest single wait in the kernel, so that its time-out seldom needs to be set."""
 
 
@@ -32,8 +32,10 @@ _TICK_S: Final = 5.0
 class Timeouts:
     """How long a peer may be silent, in seconds."""
 
+    handshake_s: float = 5.0
+    """From the connection to the end of the TLS handshake, if there is one."""
     request_s: float = 5.0
-    """From the connection to the complete A-ASSOCIATE-RQ."""
+    """From then to the complete A-ASSOCIATE-RQ."""
     pdu_s: float = 10.0
     """From the first byte of a PDU to its last."""
     idle_s: float = 600.0
@@ -66,6 +68,14 @@ class Connection:
         self._start = self._end = 0
         self._growth = _TIGHT
         self._interrupted = False
+
+    @property
+    def protection(self) -> str:
+        """How the connection is protected; empty: it is not."""
+        return ""
+
+    def open(self) -> None:
+        """Do what comes before the first PDU: nothing, without TLS."""
 
     def read_pdu(self, wait_s: float, finish_s: float | None = None) -> tuple[int, memoryview]:
         """Return the type and variable field of the next PDU; it is valid until the next call.
@@ -122,25 +132,32 @@ class Connection:
 
     def hang_up(self) -> None:
         """Wait a little for the peer to close, so that it reads our last PDU, then close."""
-        deadline = time.monotonic() + self.timeouts.artim_s
-        self._start = self._end = 0
-        with contextlib.suppress(OSError, AssociationLost):
-            self._socket.shutdown(socket.SHUT_WR)
-            while (left := deadline - time.monotonic()) > 0:
-                self._wait_at_most(left)
-                self._receive()
-                self._end = 0
+        self._drain()
         self.close()
 
     def interrupt(self) -> None:
         """Wake the thread that reads, from another one: its read ends with `AssociationLost`."""
         self._interrupted = True
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RD)
+            socket.socket.shutdown(self._socket, socket.SHUT_RD)  # an SSLSocket would forget TLS
 
     def close(self) -> None:
         """Close at once."""
         self._socket.close()
+
+    def _drain(self) -> None:
+        """End what we send and pass over what comes until the peer ends, or the ARTIM timer."""
+        deadline = time.monotonic() + self.timeouts.artim_s
+        self._start = self._end = 0
+        with contextlib.suppress(OSError, AssociationLost):
+            self._end_sending()
+            while (left := deadline - time.monotonic()) > 0:
+                self._wait_at_most(left)
+                self._receive()
+                self._end = 0
+
+    def _end_sending(self) -> None:
+        socket.socket.shutdown(self._socket, socket.SHUT_WR)
 
     def _missing(self) -> int:
         """Return how many bytes are missing until the next thing can be read: header, then PDU."""
@@ -172,7 +189,7 @@ class Connection:
     def _receive(self, flags: int = 0) -> None:
         """Receive what is there, or nothing when the time-out of the socket is over."""
         try:
-            got = self._socket.recv_into(self._view[self._end :], 0, flags)
+            got = self._read(self._view[self._end :], flags)
         except BlockingIOError:
             return
         except OSError as error:
@@ -182,8 +199,14 @@ class Connection:
             raise AssociationLost(who)
         self._end += got
 
+    def _read(self, view: memoryview, flags: int) -> int:
+        return self._socket.recv_into(view, 0, flags)
+
+    def _write(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
     def _wait_at_most(self, left_s: float) -> None:
-        receive_s = min(left_s, _TICK_S)
+        receive_s = min(left_s, TICK_S)
         if receive_s != self._receive_s:
             self._receive_s = receive_s
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(receive_s))
@@ -203,8 +226,8 @@ class Connection:
 
     def _send(self, data: bytes) -> None:
         try:
-            self._socket.sendall(data)
-        except BlockingIOError as error:
+            self._write(data)
+        except (BlockingIOError, TimeoutError) as error:
             raise TimedOut("the peer does not take what we send") from error
         except OSError as error:
             raise AssociationLost(f"connection lost: {error.strerror or error}") from error

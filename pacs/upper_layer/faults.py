@@ -5,6 +5,7 @@ Malformed
 PeerUnavailable
 └─ AssociationLost   the peer is gone, silent or has aborted: nothing to answer
    ├─ TimedOut           it was silent for too long
+   ├─ HandshakeFailed    it does not talk TLS as we do, or we do not trust its certificate
    └─ Released           it asked for release in the middle of an operation
 """
 
@@ -34,6 +35,10 @@ class AssociationLost(PeerUnavailable):
 
 class TimedOut(AssociationLost):
     """The peer was silent for longer than it may be."""
+
+
+class HandshakeFailed(AssociationLost):
+    """No TLS connection came about."""
 
 
 class Released(AssociationLost):

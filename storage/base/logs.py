@@ -24,15 +24,14 @@ from storage.base.errors import ImagingError
 FACTS: Final = frozenset(
     """
     abstract_syntax accession_number action address ae_title association associations attempt
-    backlog bytes called_ae_title caller calling_ae_title completed count destination
-    detail device_serial_number duration_ms duration_s event_type exit_code failed failure fault
-    folder forced frames free_bytes host http_status job kind limit manufacturer
-    message_control_id message_id method mode model object_key operation origin outcome path
-    peer pid port protection quarantined query_level reason received record refused remaining request_id
-    restarts retry_in_s role_name route scheme seconds series_instance_uid service setting
-    signal size sop_class_uid sop_instance_uid source_ae_title stage state status stored
-    study_instance_uid tag timeout_s token_prefix total transfer_syntax_uid url_host verb
-    verdict version warning wire worker workers
+    backlog bytes called_ae_title caller calling_ae_title completed count destination detail
+    device_serial_number duration_ms duration_s event_type exit_code failed failure fault folder
+    forced frames free_bytes host http_status job kind limit manufacturer message_control_id
+    message_id method mode model object_key operation origin outcome path peer pid port protection
+    quarantined query_level reason received record refused remaining request_id restarts retry_in_s
+    role_name route scheme seconds series_instance_uid service setting signal size sop_class_uid
+    sop_instance_uid source_ae_title stage state status stored study_instance_uid tag timeout_s
+    token_prefix total transfer_syntax_uid url_host verb verdict version warning wire worker workers
     """.split()  # noqa: SIM905 - a hundred quotes read worse
 )
 

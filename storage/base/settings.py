@@ -28,6 +28,7 @@ from pydantic_settings import (
 
 from storage.base import values
 from storage.base.errors import Malformed
+from storage.base.tls import TlsFiles
 
 PREFIX: Final = "LIENTHONG_"
 GIBIBYTE: Final = 1 << 30
@@ -71,6 +72,7 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
+File = Annotated[Path, AfterValidator(_absolute)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 
@@ -105,6 +107,16 @@ class Settings(BaseSettings):
     check_called_ae_title: bool = False
     """Reject an association that calls another AE title than ours (PS3.8 Table 9-21)."""
     dicom_port: Port = 11112
+    dicom_tls_certificate: File | None = None
+    """PEM file of our certificate and its authorities; with it the TLS port is opened."""
+    dicom_tls_key: File | None = None
+    """PEM file of its private key; None: it stands beside the certificate in that file."""
+    dicom_tls_client_ca: File | None = None
+    """PEM file of authorities; with it every TLS peer must show a certificate of theirs."""
+    dicom_tls_port: Port = 2762
+    """The port that PS3.15 B.12 recommends."""
+    dicom_tls_only: bool = False
+    """The port without TLS answers this machine only."""
     unknown_peers: Annotated[UnknownPeers, BeforeValidator(_lower)] = UnknownPeers.LOOPBACK
     max_associations: Annotated[int, Field(ge=1)] = 512
     max_associations_per_peer: Annotated[int, Field(ge=1)] = 32
@@ -141,7 +153,28 @@ class Settings(BaseSettings):
     def _ports_differ(self) -> Self:
         if self.dicom_port == self.http_port:
             raise ValueError(f"dicom_port and http_port are both {self.http_port}")
+        if self.dicom_tls and self.dicom_tls_port in {self.dicom_port, self.http_port}:
+            raise ValueError(f"dicom_tls_port is {self.dicom_tls_port}, as another port is")
         return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        asked = self.dicom_tls_key or self.dicom_tls_client_ca or self.dicom_tls_only
+        if asked and not self.dicom_tls_certificate:
+            raise ValueError("there is no TLS without dicom_tls_certificate")
+        return self
+
+    @property
+    def dicom_tls(self) -> TlsFiles | None:
+        """The files for the TLS port; None: there is none."""
+        if self.dicom_tls_certificate is None:
+            return None
+        return TlsFiles(self.dicom_tls_certificate, self.dicom_tls_key, self.dicom_tls_client_ca)
+
+    @property
+    def dicom_bind(self) -> str:
+        """The address of the port without TLS."""
+        return "127.0.0.1" if self.dicom_tls_only else self.bind
 
     @property
     def spool_dir(self) -> Path:

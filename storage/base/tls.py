@@ -57,7 +57,7 @@ class ServerTls:
                 self._context = server_context(self._files)
                 log.info("certificate_renewed", extra={"path": str(self._files.certificate)})
             except Malformed as error:
-                log.error("certificate_not_renewed", extra={"reason": str(error)})  # noqa: TRY400 - no defect of ours
+                log.warning("certificate_not_renewed", extra={"reason": str(error)})
         return self._context
 
 
@@ -73,6 +73,8 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    # many devices close without a word; what was cut off is told by the PDUs inside
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.set_ciphers(_SUITES)
     key = files.key or files.certificate
     try:

@@ -109,6 +109,33 @@ def test_two_services_cannot_have_one_port(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
+    "name", ["LIENTHONG_DICOM_TLS_KEY", "LIENTHONG_DICOM_TLS_CLIENT_CA", "LIENTHONG_DICOM_TLS_ONLY"]
+)
+def test_tls_without_a_certificate_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+
+    with pytest.raises(Malformed, match="no TLS without dicom_tls_certificate"):
+        load()
+
+
+def test_port_without_tls_is_for_this_machine_when_the_others_have_to_use_tls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LIENTHONG_BIND", "192.0.2.1")
+    monkeypatch.setenv("LIENTHONG_DICOM_TLS_CERTIFICATE", "/etc/ssl/archive.pem")
+    assert (load().dicom_bind, load().dicom_tls_port) == ("192.0.2.1", 2762)
+
+    monkeypatch.setenv("LIENTHONG_DICOM_TLS_ONLY", "true")
+    assert load().dicom_bind == "127.0.0.1"
+
+    monkeypatch.setenv("LIENTHONG_DICOM_TLS_PORT", "8080")
+    with pytest.raises(Malformed, match="dicom_tls_port is 8080"):
+        load()
+
+
+@pytest.mark.parametrize(
     ("name", "meant"),
     [
         ("LIENTHONG_DICOM_PROT", "LIENTHONG_DICOM_PORT"),
