@@ -8,11 +8,11 @@ from typing import Final
 from pydicom import charset as pydicom_charset
 
 from pacs import charsets, contexts
-from pacs.encoding import LONG_VRS
+from pacs.encoding import LOCALISED_VRS, LONG_VRS, NUMBER_CODES
 
 UTF_8: Final = "ISO_IR 192"
-_LOCALISED: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-_NUMBERS: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+_FLOATS: Final = frozenset({"FL", "FD"})
+_MAX_SHORT: Final = 0xFFFE
 _PIECES: Final = re.compile(r"([\\^=\r\n\f]+)")
 
 
@@ -28,12 +28,17 @@ class Encoder:
         self._long = struct.Struct(f"{order}HH2sHI")
 
     def element(self, tag: int, vr: str, value: object, charset: str) -> bytes:
-        """Return one element; `value` is text, a number, a tuple of these, or ''."""
+        """Return one element; `value` is text, a number, a tuple of these, or ''.
+
+        What is longer than its VR can say becomes UN (PS3.5 6.2.2).
+        """
         data = self._value(vr, value, charset)
         group, number = tag >> 16, tag & 0xFFFF
         if self._implicit:
             return self._plain.pack(group, number, len(data)) + data
         name = vr.encode("ascii")
+        if len(data) > _MAX_SHORT and name not in LONG_VRS:
+            name = b"UN"
         if name in LONG_VRS:
             return self._long.pack(group, number, name, 0, len(data)) + data
         return self._short.pack(group, number, name, len(data)) + data
@@ -61,10 +66,14 @@ class Encoder:
         if value in ("", None, ()):
             return b""
         values = value if isinstance(value, tuple) else (value,)
-        if vr in _NUMBERS:
-            return struct.pack(f"{self._order}{len(values)}{_NUMBERS[vr]}", *map(int, values))
+        if code := NUMBER_CODES.get(vr):
+            numbers = map(float if vr in _FLOATS else int, values)
+            return struct.pack(f"{self._order}{len(values)}{code}", *numbers)
+        if vr == "AT":
+            words = (part for tag in values for part in divmod(int(tag), 0x10000))
+            return struct.pack(f"{self._order}{2 * len(values)}H", *words)
         text = "\\".join(map(str, values))
-        data = encode(text, charset) if vr in _LOCALISED else text.encode("ascii", "replace")
+        data = encode(text, charset) if vr in LOCALISED_VRS else text.encode("ascii", "replace")
         return data + (b"\0" if vr in {"UI", "OB", "UN"} else b" ") if len(data) & 1 else data
 
 
