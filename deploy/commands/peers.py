@@ -7,7 +7,7 @@ import typer
 from deploy.commands.options import Config, opened, out, table
 from pacs import scu
 from storage.access import peers
-from storage.access.peers import Peer
+from storage.access.peers import Peer, TextProfile
 from storage.db.engine import transaction
 
 app = typer.Typer(help="The DICOM application entities that we know.", no_args_is_help=True)
@@ -16,15 +16,26 @@ AETitle = Annotated[str, typer.Argument(metavar="AE_TITLE", help="The peer's AE 
 
 
 @app.command()
-def add(
+def add(  # noqa: PLR0913 - each is an option of the command
     ae_title: AETitle,
     host: Annotated[str, typer.Argument(help="Host name or address of the peer.")],
     port: Annotated[int, typer.Argument(min=1, max=65535, help="Its DICOM port.")],
     description: Annotated[str, typer.Option(help="What it is, for people.")] = "",
+    text_profile: Annotated[
+        TextProfile, typer.Option(help="The letters that it can show.")
+    ] = TextProfile.UTF8,
+    text_length: Annotated[
+        int | None, typer.Option(min=8, max=64, help="Longest name or description it can show.")
+    ] = None,
+    *,
+    every_station: Annotated[
+        bool,
+        typer.Option("--every-station", help="Its worklist has the steps of every station."),
+    ] = False,
     config: Config = None,
 ) -> None:
     """Register a peer, or change the one of that AE title."""
-    peer = Peer(ae_title=ae_title, host=host, port=port, description=description)
+    peer = Peer(ae_title, host, port, description, text_profile, text_length, every_station)
     with opened(config) as node, transaction(node.engine) as session:
         peers.add(session, peer)
 
@@ -34,9 +45,9 @@ def list_peers(config: Config = None) -> None:
     """List the registered peers."""
     with opened(config) as node, transaction(node.engine) as session:
         known = peers.list_all(session)
-    shown = table("AE title", "host", "port", "description")
+    shown = table("AE title", "host", "port", "texts", "description")
     for peer in known:
-        shown.add_row(peer.ae_title, peer.host, str(peer.port), peer.description)
+        shown.add_row(peer.ae_title, peer.host, str(peer.port), peer.text_profile, peer.description)
     out.print(shown)
 
 

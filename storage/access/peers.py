@@ -1,6 +1,7 @@
 """The DICOM application entities that we know: who may call, and where to call back."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import delete, select
@@ -14,6 +15,18 @@ from storage.db.engine import Session
 
 HOST_MAX: Final = 253
 PORTS: Final = range(1, 65536)
+TEXT_LENGTHS: Final = range(8, 65)
+
+
+class TextProfile(StrEnum):
+    """The letters that a peer can show."""
+
+    UTF8 = "utf8"
+    """All of them; in the character set of its query where that has them, else ISO_IR 192."""
+    FOLD_ASCII = "fold-ascii"
+    """Without accents, and no character set declared."""
+    LATIN1 = "latin1"
+    """ISO_IR 100; a value that does not fit loses its accents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,11 @@ class Peer:
     host: str
     port: int
     description: str = ""
+    text_profile: TextProfile = TextProfile.UTF8
+    text_length: int | None = None
+    """Longest name or description that it can show; None: as long as the VR allows."""
+    every_station: bool = False
+    """Asked for no station, its worklist has the steps of every station, not only its own."""
 
 
 def add(session: Session, peer: Peer) -> None:
@@ -32,11 +50,10 @@ def add(session: Session, peer: Peer) -> None:
     Raises
     ------
     Malformed
-        The AE title, the host or the port cannot be one.
+        The AE title, the host, the port or the text length cannot be one.
     """
-    checked = _checked(peer)
-    known = {"host": checked.host, "port": checked.port, "description": checked.description}
-    statement = insert(PeerRow).values(ae_title=checked.ae_title, created_at=utc_now(), **known)
+    known = asdict(_checked(peer))
+    statement = insert(PeerRow).values(created_at=utc_now(), **known)
     session.execute(statement.on_conflict_do_update(index_elements=["ae_title"], set_=known))
 
 
@@ -82,8 +99,24 @@ def _checked(peer: Peer) -> Peer:
         raise Malformed(f"{peer.host[:HOST_MAX]!r} is not a host name or address")
     if peer.port not in PORTS:
         raise Malformed(f"{peer.port} is not a port: 1 to 65535")
-    return Peer(values.ae_title(peer.ae_title), host, peer.port, peer.description.replace("\0", ""))
+    if peer.text_length is not None and peer.text_length not in TEXT_LENGTHS:
+        raise Malformed(f"{peer.text_length} is not a text length: 8 to 64")
+    return replace(
+        peer,
+        ae_title=values.ae_title(peer.ae_title),
+        host=host,
+        description=peer.description.replace("\0", ""),
+        text_profile=TextProfile(peer.text_profile),
+    )
 
 
 def _peer(row: PeerRow) -> Peer:
-    return Peer(row.ae_title, row.host, row.port, row.description)
+    return Peer(
+        row.ae_title,
+        row.host,
+        row.port,
+        row.description,
+        TextProfile(row.text_profile),
+        row.text_length,
+        row.every_station,
+    )

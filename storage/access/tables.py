@@ -16,6 +16,9 @@ class PeerRow(Base):
     port: Mapped[int]
     description: Mapped[str]
     created_at: Mapped[Instant]
+    text_profile: Mapped[str]
+    text_length: Mapped[int | None]
+    every_station: Mapped[bool]
 
 
 class TokenRow(Base):

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import text
 
 from storage.access import peers, tokens
-from storage.access.peers import Peer
+from storage.access.peers import Peer, TextProfile
 from storage.access.tokens import Role
 from storage.base.errors import ImagingError, Malformed, NotFound, NotPermitted
 from storage.db.engine import Engine, Session, transaction
 
-CT01 = Peer("CT01", "10.0.0.7", 104, "Phòng CT")
+CT01 = Peer("CT01", "10.0.0.7", 104, "Phòng CT", TextProfile.FOLD_ASCII, 32, every_station=True)
 
 
 @pytest.fixture
@@ -65,6 +65,7 @@ def test_removed_peer_is_forgotten(session: Session) -> None:
         (Peer("A", "h" * 300, 104), "host name"),
         (Peer("A", "h", 0), "0 is not a port"),
         (Peer("A", "h", 65536), "65536 is not a port"),
+        (Peer("A", "h", 104, text_length=7), "7 is not a text length"),
     ],
 )
 def test_what_cannot_be_a_peer_is_malformed(session: Session, peer: Peer, fault: str) -> None:

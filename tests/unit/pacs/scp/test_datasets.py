@@ -11,7 +11,7 @@ from storage.base.errors import Malformed
 from tests.fixtures.dicom_files import encode
 
 SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
-STEP = {
+STEP: datasets.Attributes = {
     "PatientName": "NGUYỄN^VĂN AN=阮文安",
     "PatientID": "BN-7",
     "PerformedStationAETitle": "",
@@ -50,7 +50,7 @@ def test_sequences_of_pydicom_are_read(transfer_syntax: str) -> None:
     assert datasets.read(encode(step, transfer_syntax), transfer_syntax) == {
         "PatientName": "NGUYỄN^VĂN AN",
         "PerformedStationAETitle": "",
-        "PerformedSeriesSequence": [STEP["PerformedSeriesSequence"][0]],
+        "PerformedSeriesSequence": [datasets.items(STEP, "PerformedSeriesSequence")[0]],
     }
 
 
