@@ -15,6 +15,7 @@ import hashlib
 import logging
 import mmap
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,16 @@ class Ingested:
     def held(self) -> bool:
         """Whether the object is in quarantine and not in the archive."""
         return self.verdict in {None, Verdict.CONFLICT}
+
+
+class _Pages(threading.local):
+    """Memory of this thread into which small records are read, again and again."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(READ_AT_ONCE)
+
+
+_pages: Final = _Pages()
 
 
 class _Rotten(Exception):
@@ -179,7 +190,7 @@ def _content(record: SpoolRecord) -> Iterator[memoryview]:
     with record.path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= READ_AT_ONCE:
-            yield memoryview(file.readall())
+            yield memoryview(_pages.buffer)[: file.readinto(_pages.buffer)]
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             content = memoryview(mapped)

@@ -37,6 +37,8 @@ class Archive:
     environment: Mapping[str, str] = field(default_factory=dict)
     count: Callable[[], int] | None = None
     """Instances that a query finds now; None when the program has no index."""
+    raw: bool = False
+    """Takes length-prefixed bytes and not DICOM."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -166,6 +168,20 @@ def storescp(folder: Path) -> Archive | None:
         folder,
         port,
         {"TCP_NODELAY": "1"},
+    )
+
+
+def sink(folder: Path) -> Archive:
+    """Raw TCP to files with an fsync each: what the machine gives. No rival either."""
+    port = free_port()
+    (folder / "sink").mkdir()
+    return Archive(
+        "raw sink",
+        "",
+        [sys.executable, "-m", "tests.bench.sink", str(port), str(folder / "sink")],
+        folder,
+        port,
+        raw=True,
     )
 
 
