@@ -80,14 +80,14 @@ def _written(attributes: Attributes, encoder: Encoder, charset: str) -> bytes:
         value = attributes[keyword]
         if isinstance(value, str):
             vr = dictionary_vr(tag)[:2]
-            parts.append(encoder.element(tag, vr, _binary(tag, vr, value), charset))
+            parts.append(encoder.element(tag, vr, binary(tag, vr, value), charset))
         else:
             items = [_written(item, encoder, charset) for item in value]
             parts.append(encoder.sequence(tag, items))
     return b"".join(parts)
 
 
-def _binary(tag: int, vr: str, text: str) -> object:
+def binary(tag: int, vr: str, text: str) -> object:
     """Return what an `Encoder` takes for a value: numbers where they are binary, else the text."""
     convert = _CONVERT.get(vr)
     if convert is None:

@@ -85,7 +85,7 @@ def read(data: bytes, transfer_syntax: str, levels: Levels, *, relational: bool)
     if level is None:
         what = "is not a level of this model" if name else "is missing"
         raise Conflict(f"Query/Retrieve Level (0008,0052) {what}")
-    keys, texts = _keys(found, "")
+    keys, texts = keys_of(found, 1)
     if not relational:
         for upper in levels[: levels.index(level)]:
             _check_single(texts, models.UNIQUE_KEYS[upper])
@@ -117,7 +117,8 @@ def _check_single(texts: Mapping[str, str], keyword: str) -> None:
         raise Conflict(f"{keyword}: exactly one value is required above the query level")
 
 
-def _keys(found: Header, path: str) -> tuple[tuple[Key, ...], dict[str, str]]:
+def keys_of(found: Header, depth: int, path: str = "") -> tuple[tuple[Key, ...], dict[str, str]]:
+    """Return the keys of an identifier, sequences down to `depth`, and their texts by keyword."""
     keys: list[Key] = []
     texts: dict[str, str] = {}
     for tag in sorted(found.elements):
@@ -129,8 +130,8 @@ def _keys(found: Header, path: str) -> tuple[tuple[Key, ...], dict[str, str]]:
         items: tuple[Key, ...] = ()
         if vr == "SQ":
             item = found.first_item(tag)
-            if item is not None and not path:
-                items, inner = _keys(item, keyword)
+            if item is not None and depth:
+                items, inner = keys_of(item, depth - 1, keyword)
                 texts.update(inner)
         elif keyword and tag not in _OURS:
             texts[keyword] = found.text(tag)
