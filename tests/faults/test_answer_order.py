@@ -47,8 +47,9 @@ def test_no_answer_of_success_leaves_before_its_object_is_on_the_disk(
     uploaded = [ct_slice() for _ in range(UPLOADS)]
     statuses: list[int | None] = []
     log = tmp_path / "trace"
+    receivers = [serving.role(name) for name in ("dicom", "api")]
 
-    with serving.client() as client, traces.traced(receivers(serving), log):
+    with serving.client() as client, traces.traced(receivers, log):
         senders = [
             threading.Thread(target=send, args=(serving.dicom_port, some, statuses))
             for some in sent
@@ -63,17 +64,6 @@ def test_no_answer_of_success_leaves_before_its_object_is_on_the_disk(
     assert codes == [200] * UPLOADS
     uids = [one.SOPInstanceUID for some in (*sent, uploaded) for one in some]
     assert judge(traces.calls(log), uids) == traces.Faults()
-
-
-def receivers(serving: Serving) -> list[int]:
-    """Process ids of the two roles that receive."""
-    found = []
-    for pid in serving.tree():
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"deploy.roles" in words and words[-2] in {b"dicom", b"api"}:
-            found.append(pid)
-    assert len(found) == 2
-    return found
 
 
 def upload(client: httpx.Client, dataset: Dataset) -> int:
