@@ -90,7 +90,7 @@ def dataset(response: Response, transfer_syntax: str = ExplicitVRLittleEndian) -
 
 
 def file_of(data: bytes, transfer_syntax: str) -> bytes:
-    return part10.head("1.2", "1.3", transfer_syntax, part10.Provenance(utc_now(), "t")) + data
+    return part10.head("1.2", "1.3", transfer_syntax, part10.Provenance(utc_now(), "stow")) + data
 
 
 @pytest.mark.parametrize("transfer_syntax", SYNTAXES)
