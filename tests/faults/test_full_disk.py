@@ -3,8 +3,6 @@
 Not the database's disk: the reserve keeps that one from filling up where they share it.
 """
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,7 +45,7 @@ def test_full_spool_refuses_whole_objects_and_heals_by_itself(tmp_path: Path, re
     with serving(tmp_path, reserve) as server, server.client() as client:
         spool = tmp_path / "data" / "spool"
         study = generate_uid()
-        with stopped(server, "worker"), RawPeer(server.dicom_port, timeout_s=30) as sender:
+        with server.paused("worker"), RawPeer(server.dicom_port, timeout_s=30) as sender:
             sender.associate()
             stored, refused = fill(lambda dataset: store(sender, dataset), study)
             uploaded, refused_uploads = fill(lambda dataset: upload(client, dataset), study)
@@ -119,17 +117,6 @@ def upload(client: httpx.Client, dataset: Dataset) -> tuple[int, str]:
     assert int(answer.headers["retry-after"]) > 0
     [failed] = answer.json()["00081198"]["Value"]
     return failed["00081197"]["Value"][0], answer.text
-
-
-@contextmanager
-def stopped(server: Serving, role: str) -> Iterator[None]:
-    """Let one role do nothing while the block lasts, so that the spool does not drain."""
-    pid = server.role(role)
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def await_all(client: httpx.Client, wanted: set[str]) -> set[str]:
