@@ -9,7 +9,9 @@ from functools import partial
 from typing import Final
 
 from pacs.ingest import BATCH, Ingest
+from pacs.scp import commitment
 from pacs.scp.acceptor import Acceptance
+from pacs.scp.commitment import Reporter
 from pacs.scp.echo import echo
 from pacs.scp.exchange import Service
 from pacs.scp.find import find
@@ -23,7 +25,8 @@ from pacs.scp.store import store as receive
 from pacs.scu.association import Address
 from pacs.upper_layer import dimse
 from storage.access.book import PeerBook
-from storage.archive import instances, search
+from storage.archive import commitments, instances, search
+from storage.archive.commitments import Commitment
 from storage.archive.model import Match, Query, StoredInstance
 from storage.base.clock import utc_now
 from storage.base.errors import Unavailable
@@ -83,6 +86,7 @@ def dicom_listener(
             max_object_bytes=settings.max_object_bytes,
         ),
         metrics,
+        share_port=settings.dicom_processes != 1,
         tls=_tls_port(settings),
     )
 
@@ -99,14 +103,11 @@ def _services(
     def matches(query: Query, limit: int) -> Iterator[Match]:
         return search.iterate(engine, query, limit)
 
-    def locate(keys: Mapping[str, str]) -> Sequence[StoredInstance]:
+    def note(asked: Commitment) -> None:
         with transaction(engine) as session:
-            return instances.locate(session, keys)
+            commitments.request(session, asked)
 
-    def resolve(ae_title: str) -> Address | None:
-        peer = book.find(ae_title)
-        return Address(peer.ae_title, peer.host, peer.port) if peer else None
-
+    locate, resolve = partial(_locate, engine), partial(_resolve, book)
     title = settings.ae_title
     return {
         dimse.C_ECHO_RQ: echo,
@@ -116,19 +117,38 @@ def _services(
         ),
         dimse.C_MOVE_RQ: partial(move, locate=locate, store=store, resolve=resolve, ae_title=title),
         dimse.C_GET_RQ: partial(get, locate=locate, store=store),
+        dimse.N_ACTION_RQ: partial(commitment.act, resolve=resolve, note=note),
     }
+
+
+def _locate(engine: Engine, keys: Mapping[str, str]) -> Sequence[StoredInstance]:
+    with transaction(engine) as session:
+        return instances.locate(session, keys)
+
+
+def _resolve(book: PeerBook, ae_title: str) -> Address | None:
+    peer = book.find(ae_title)
+    return Address(peer.ae_title, peer.host, peer.port) if peer else None
+
+
+def reporter(settings: Settings, engine: Engine, store: ObjectStore) -> Reporter:
+    """Return who verifies and reports the storage commitments that were asked for."""
+    resolve = partial(_resolve, PeerBook(engine))
+    return Reporter(engine, store, partial(_locate, engine), resolve, settings.ae_title)
 
 
 def work(
     settings: Settings, engine: Engine, store: ObjectStore, spool: Spool, stop: threading.Event
 ) -> None:
-    """Ingest what arrives in the spool until `stop` is set.
+    """Ingest what arrives in the spool until `stop` is set, and report storage commitments.
 
     While the object store or the database does not answer, everything stays in
     the spool and is tried again, ever more slowly up to every five seconds.
     """
     ingest = Ingest(engine, store, spool)
     imported = Spool(settings.data_dir / "spool-import")
+    reports = reporter(settings, engine, store)
+    threading.Thread(target=_report, args=(reports, stop), name="commitment", daemon=True).start()
     pause_s = FIRST_PAUSE_S
     while not stop.is_set():
         begun_s = time.monotonic()
@@ -145,6 +165,20 @@ def work(
             log.warning("ingest_waits", extra={"reason": str(error), "pause_s": pause_s})
             stop.wait(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+def _report(reports: Reporter, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            busy = reports.run_once()
+        except Unavailable as error:
+            log.warning("commitment_waits", extra={"reason": str(error)})
+            busy = False
+        except Exception:
+            log.exception("commitment_failed")
+            busy = False
+        if not busy:
+            stop.wait(IDLE_S)
 
 
 def _settle(ingest: Ingest, spool: Spool, settings: Settings, stop: threading.Event) -> None:

@@ -54,6 +54,7 @@ _REQUESTS: Final[Mapping[str, frozenset[int]]] = {
     **dict.fromkeys(FIND, frozenset({dimse.C_FIND_RQ})),
     **dict.fromkeys(MOVE, frozenset({dimse.C_MOVE_RQ})),
     **dict.fromkeys(GET, frozenset({dimse.C_GET_RQ})),
+    STORAGE_COMMITMENT: frozenset({dimse.N_ACTION_RQ}),
 }
 SERVICES: Final = frozenset(_REQUESTS)
 """The abstract syntaxes we serve that are not storage SOP classes."""

@@ -12,7 +12,13 @@ from pacs.upper_layer.connection import MAX_PDU_BYTES, Connection, Timeouts
 from pacs.upper_layer.dimse import Command
 from pacs.upper_layer.faults import AssociationLost, ProtocolFault
 from pacs.upper_layer.messages import Fragment, Messages
-from pacs.upper_layer.pdu import AssociateAccept, AssociateRequest, ProposedContext, UserInformation
+from pacs.upper_layer.pdu import (
+    AssociateAccept,
+    AssociateRequest,
+    ProposedContext,
+    Roles,
+    UserInformation,
+)
 from storage.base.errors import PeerUnavailable
 
 CONNECT_S: Final = 10.0
@@ -41,6 +47,11 @@ class Address:
 class Association:
     """An established association; released at the end of its block.
 
+    Parameters
+    ----------
+    roles
+        The roles to take for SOP classes, where we are not their SCU (PS3.7 D.3.3.4).
+
     Raises
     ------
     Refused
@@ -55,14 +66,14 @@ class Association:
         calling_ae_title: str,
         proposed: Sequence[ProposedContext],
         timeouts: Timeouts | None = None,
+        roles: Mapping[str, Roles] | None = None,
     ) -> None:
         self._called = called
         self._timeouts = timeouts or Timeouts()
         self._connection = _connect(called, self._timeouts)
         self._message_id = 0
-        request = AssociateRequest(
-            called.ae_title, calling_ae_title, tuple(proposed), UserInformation(MAX_PDU_BYTES)
-        )
+        user = UserInformation(MAX_PDU_BYTES, roles=roles or {})
+        request = AssociateRequest(called.ae_title, calling_ae_title, tuple(proposed), user)
         try:
             accept = self._negotiate(request)
         except (ProtocolFault, PeerUnavailable) as error:

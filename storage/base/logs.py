@@ -31,7 +31,8 @@ FACTS: Final = frozenset(
     quarantined query_level reason received record refused remaining request_id restarts retry_in_s
     role_name route scheme seconds series_instance_uid service setting signal size sop_class_uid
     sop_instance_uid source_ae_title stage state status stored study_instance_uid tag timeout_s
-    token_prefix total transfer_syntax_uid url_host verb verdict version warning wire worker workers
+    token_prefix total transaction_uid transfer_syntax_uid url_host verb verdict version warning
+    wire worker workers
     """.split()  # noqa: SIM905 - a hundred quotes read worse
 )
 
