@@ -86,7 +86,6 @@ def dicom_listener(
             max_object_bytes=settings.max_object_bytes,
         ),
         metrics,
-        share_port=settings.dicom_processes != 1,
         tls=_tls_port(settings),
     )
 
@@ -113,7 +112,11 @@ def _services(
         dimse.C_ECHO_RQ: echo,
         dimse.C_STORE_RQ: partial(receive, spool=spool),
         dimse.C_FIND_RQ: partial(
-            find, search=matches, ae_title=title, max_results=settings.max_find_results
+            find,
+            search=matches,
+            find_peer=book.find,
+            ae_title=title,
+            max_results=settings.max_find_results,
         ),
         dimse.C_MOVE_RQ: partial(move, locate=locate, store=store, resolve=resolve, ae_title=title),
         dimse.C_GET_RQ: partial(get, locate=locate, store=store),

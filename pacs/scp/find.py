@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pacs.scp import identifiers, models, status
 from pacs.scp.exchange import Exchange, Request, Response
 from pacs.scp.identifiers import Answers
+from pacs.scp.texts import Texts
+from storage.access.peers import Peer
 from storage.archive import search as archive_search
 from storage.archive.model import Match, Query
 
@@ -17,7 +19,13 @@ Search = Callable[[Query, int], Iterator[Match]]
 
 
 def find(
-    request: Request, exchange: Exchange, *, search: Search, ae_title: str, max_results: int
+    request: Request,
+    exchange: Exchange,
+    *,
+    search: Search,
+    find_peer: Callable[[str], Peer | None],
+    ae_title: str,
+    max_results: int,
 ) -> Iterator[Response]:
     """Answer a query; `ae_title` is where the matches can be retrieved from: ours.
 
@@ -41,7 +49,8 @@ def find(
         fuzzy=context.options.fuzzy,
         combined_datetime=context.options.combined_datetime,
     )
-    answers = Answers(identifier, context.transfer_syntax, ae_title)
+    texts = Texts(find_peer(request.caller.calling_ae_title), identifier.specific_character_set)
+    answers = Answers(identifier, context.transfer_syntax, ae_title, texts)
     every_key = not (identifier.has_unknown_keys or archive_search.unsupported(query))
     pending = status.PENDING if every_key else status.PENDING_OPTIONAL_KEYS
     for number, match in enumerate(search(query, max_results + 1)):

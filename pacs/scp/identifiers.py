@@ -6,6 +6,7 @@ for, in the same character set where it has all the letters, else in UTF-8.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pydicom.datadict import keyword_for_tag
@@ -15,6 +16,7 @@ from pacs.header import Header
 from pacs.scp import models
 from pacs.scp.encoding import Encoder
 from pacs.scp.models import Levels
+from pacs.scp.texts import Texts
 from storage.archive import attributes
 from storage.archive.model import Level, Match
 from storage.base.errors import Conflict
@@ -142,9 +144,11 @@ def keys_of(found: Header, depth: int, path: str = "") -> tuple[tuple[Key, ...],
 class Answers:
     """Writes the matches of one query as response identifiers (PS3.4 C.4.1.1.3.2)."""
 
-    def __init__(self, identifier: Identifier, transfer_syntax: str, ae_title: str) -> None:
+    def __init__(
+        self, identifier: Identifier, transfer_syntax: str, ae_title: str, texts: Texts
+    ) -> None:
         self._encoder = Encoder(transfer_syntax)
-        self._charset = identifier.specific_character_set
+        self._texts = texts
         self._fixed = {
             "QueryRetrieveLevel": identifier.level.value,
             "RetrieveAETitle": ae_title,
@@ -158,9 +162,9 @@ class Answers:
 
     def write(self, match: Match) -> bytes:
         """Return the response identifier of one match."""
-        values = {**match, **self._fixed}
+        values = {**(match if self._texts.plain else self._shaped(match)), **self._fixed}
         texts = [text for key in self._keys for text in _texts(key, values)]
-        charset = self._encoder.choose(texts, self._charset)
+        charset = self._texts.charset(texts)
         values["SpecificCharacterSet"] = charset
         return b"".join(
             self._element(key, values, charset)
@@ -168,7 +172,20 @@ class Answers:
             if charset or key.tag != SPECIFIC_CHARACTER_SET
         )
 
-    def _element(self, key: Key, values: Match, charset: str) -> bytes:
+    def _shaped(self, match: Match) -> dict[str, object]:
+        """Return the texts that are asked for as the peer can show them, the rest as it is."""
+        shaped: dict[str, object] = dict(match)
+        for key in self._keys:
+            for one in key.items or (key,):
+                value = match.get(one.keyword)
+                shape = partial(self._texts.shape, one.keyword, one.vr)
+                if isinstance(value, tuple):
+                    shaped[one.keyword] = tuple(shape(str(member)) for member in value)
+                elif isinstance(value, str):
+                    shaped[one.keyword] = shape(value)
+        return shaped
+
+    def _element(self, key: Key, values: Mapping[str, object], charset: str) -> bytes:
         if key.vr != "SQ":
             return self._encoder.element(key.tag, key.vr, values.get(key.keyword, ""), charset)
         columns = [_members(values.get(inner.keyword, "")) for inner in key.items]
@@ -196,7 +213,7 @@ def _complete(key: Key, known: Mapping[str, attributes.Attribute]) -> Key:
     return Key(key.tag, key.vr, key.keyword, items)
 
 
-def _texts(key: Key, values: Match) -> tuple[str, ...]:
+def _texts(key: Key, values: Mapping[str, object]) -> tuple[str, ...]:
     inner = key.items or (key,)
     return tuple(text for one in inner for text in _members(values.get(one.keyword, "")))
 

@@ -51,6 +51,11 @@ class Texts:
         self._length = peer.text_length if peer else None
         self._asked = asked
 
+    @property
+    def plain(self) -> bool:
+        """Whether the peer can show everything."""
+        return self._profile is TextProfile.UTF8 and self._length is None
+
     def shape(self, keyword: str, vr: str, text: str) -> str:
         """Return a value, or several by backslash, as the peer can show it."""
         if vr not in LOCALISED_VRS or not text:

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread
 
+from storage.access import peers
+from storage.access.peers import Peer, TextProfile
+from storage.db.engine import transaction
 from tests.fixtures.dcmtk import dcmtk, needs_dcmtk
 from tests.fixtures.dicom_files import ct_slice, encode
 from tests.fixtures.raw_peer import RawPeer, store_request
@@ -207,3 +210,22 @@ def test_optional_key_that_is_not_supported_is_said_so(archive: DicomServer) -> 
     )
 
     assert "0xff01" in answer.stderr.lower() + answer.stdout.lower()
+
+
+def test_registered_workstation_gets_the_letters_it_can_show(
+    archive: DicomServer, tmp_path: Path
+) -> None:
+    with transaction(archive.engine) as session:
+        peers.add(session, Peer("CT01", "127.0.0.1", 104, "", TextProfile.FOLD_ASCII))
+
+    [match] = find(
+        archive,
+        tmp_path,
+        "SpecificCharacterSet=ISO_IR 192",
+        "QueryRetrieveLevel=STUDY",
+        "PatientName",
+        "PatientID=BN0002",
+    )
+
+    assert match.PatientName == "TRAN^THI BINH"
+    assert "SpecificCharacterSet" not in match
