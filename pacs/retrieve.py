@@ -25,7 +25,7 @@ def read_dataset(store: ObjectStore, instance: StoredInstance) -> bytes:
     StoreUnavailable
         The store does not answer, or the bytes are not those that were received.
     """
-    dataset = store.read(instance.object_key, instance.dataset_offset)
+    dataset = store.read(instance.object_key, instance.dataset_offset, instance.dataset_size)
     if hashlib.sha256(dataset).hexdigest() != instance.dataset_sha256:
         raise _rotten(instance)
     return dataset
@@ -44,7 +44,8 @@ def stream_dataset(store: ObjectStore, instance: StoredInstance) -> Iterator[byt
     """
     digest = hashlib.sha256()
     kept = b""
-    for piece in store.stream(instance.object_key, instance.dataset_offset, chunk=CHUNK):
+    place = instance.object_key, instance.dataset_offset, instance.dataset_size
+    for piece in store.stream(*place, chunk=CHUNK):
         if kept:
             yield kept
         digest.update(piece)
@@ -52,6 +53,15 @@ def stream_dataset(store: ObjectStore, instance: StoredInstance) -> Iterator[byt
     if digest.hexdigest() != instance.dataset_sha256:
         raise _rotten(instance)
     yield kept
+
+
+def read_range(store: ObjectStore, instance: StoredInstance, offset: int, length: int) -> bytes:
+    """Return at most `length` bytes of the dataset from `offset`, and never what lies behind it.
+
+    An object may hold other instances as well.
+    """
+    within = max(0, min(length, instance.dataset_size - offset))
+    return store.read(instance.object_key, instance.dataset_offset + offset, within)
 
 
 def dataset_as(

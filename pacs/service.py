@@ -23,6 +23,7 @@ from pacs.scp.move import move
 from pacs.scp.negotiation import admission
 from pacs.scp.store import store as receive
 from pacs.scu.association import Address
+from pacs.settling import Settling
 from pacs.upper_layer import dimse
 from storage.access.book import PeerBook
 from storage.archive import commitments, instances, search
@@ -152,11 +153,14 @@ def work(
     imported = Spool(settings.data_dir / "spool-import")
     reports = reporter(settings, engine, store)
     threading.Thread(target=_report, args=(reports, stop), name="commitment", daemon=True).start()
+    settling = Settling(engine, store, settings.data_dir / "settling", settings.series_settle_s)
+    threading.Thread(target=settling.run, args=(stop,), name="settling", daemon=True).start()
     pause_s = FIRST_PAUSE_S
     while not stop.is_set():
         begun_s = time.monotonic()
         try:
             taken = ingest.run_once()
+            settling.ingested(taken)
             if 0 < taken < BATCH:
                 stop.wait(begun_s + PACE_S - time.monotonic())
             elif not taken:

@@ -26,6 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
     func,
     literal_column,
+    or_,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -131,6 +132,10 @@ series: Final = Table(
     _number("number_of_instances"),
     _instant("received_at"),
     _instant("changed_at"),
+    # the metadata object of the series, and the state of the series that it was made of
+    _text("metadata_key"),
+    Column("metadata_changed_at", DateTime(timezone=True)),
+    _number("metadata_instances"),
     UniqueConstraint("series_instance_uid"),
     postgresql_with=ROOM,
 )
@@ -149,6 +154,13 @@ instances: Final = Table(
     _text("source_ae_title"),
     _instant("received_at"),
     UniqueConstraint("sop_instance_uid"),
+)
+
+disused_objects: Final = Table(
+    "disused_objects",
+    Base.metadata,
+    Column("object_key", Text(collation="C"), primary_key=True),
+    _instant("noticed_at"),
 )
 
 incidents: Final = Table(
@@ -199,6 +211,11 @@ def number_or_last(column: Column[int]) -> Function[int]:
 
 SERIES_NUMBER: Final = number_or_last(series.c.series_number)
 INSTANCE_NUMBER: Final = number_or_last(instances.c.instance_number)
+UNSETTLED: Final = or_(
+    series.c.metadata_changed_at.is_distinct_from(series.c.changed_at),
+    series.c.metadata_instances != series.c.number_of_instances,
+)
+"""The series has changed since its metadata object was made."""
 
 
 def _trigrams(name: str, *columns: Column[str]) -> Index:
@@ -229,6 +246,7 @@ _trigrams(
 )
 
 Index("ix_series_order", series.c.study_ref, SERIES_NUMBER, series.c.id)
+Index("ix_series_unsettled", series.c.changed_at, postgresql_where=UNSETTLED)
 Index("ix_instances_order", instances.c.series_ref, INSTANCE_NUMBER, instances.c.id)
 
 Index(

@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     """Receiving stops with A700 before the disk has less than this free."""
     settle_s: Annotated[float, Field(ge=0)] = 600.0
     """How long a received object is kept in the spool after an S3 store took it."""
+    series_settle_s: Annotated[float, Field(ge=0)] = 5.0
+    """How long a series must not have changed before its metadata object is made."""
 
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
         "INFO"

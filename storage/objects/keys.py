@@ -1,6 +1,7 @@
 """Object keys come from our own hash, never from a peer's text.
 
     instance      aa/bb/<study>/<object>
+    metadata      aa/bb/<study>/<part of its hash>    of a series; can be made again
     quarantine    00/<aa>/<object>/<reception>
 
 Every part is lower-case hex, so a key is safe as a path and as an S3 key, all
@@ -15,6 +16,8 @@ from typing import Final
 from storage.base.errors import Malformed
 
 STUDY_HEX = 40
+METADATA_HEX: Final = 48
+"""Digits of the last part of a metadata object's key: an instance has more."""
 _KEY: Final = re.compile(r"[0-9a-f]+(/[0-9a-f]+)*")
 _PREFIX: Final = re.compile(r"([0-9a-f]+/)*[0-9a-f]*")
 
@@ -38,9 +41,18 @@ def check_prefix(prefix: str) -> None:
 
 def instance_key(study_instance_uid: str, transfer_syntax_uid: str, dataset_sha256: str) -> str:
     """Return the key of a SOP Instance whose dataset bytes have `dataset_sha256` (hex)."""
-    study = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:STUDY_HEX]
     content = hashlib.sha256(f"{transfer_syntax_uid}\n{dataset_sha256}".encode()).hexdigest()
-    return f"{study[:2]}/{study[2:4]}/{study}/{content}"
+    return f"{_study_folder(study_instance_uid)}/{content}"
+
+
+def metadata_key(study_instance_uid: str, sha256: str) -> str:
+    """Return the key of the metadata object of a series, from the hash of its bytes."""
+    return f"{_study_folder(study_instance_uid)}/{sha256[:METADATA_HEX]}"
+
+
+def _study_folder(study_instance_uid: str) -> str:
+    study = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:STUDY_HEX]
+    return f"{study[:2]}/{study[2:4]}/{study}"
 
 
 def quarantine_key(dataset_sha256: str, reception: str) -> str:

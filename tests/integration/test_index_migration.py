@@ -16,6 +16,7 @@ OURS = {
         tables.studies,
         tables.series,
         tables.instances,
+        tables.disused_objects,
         tables.incidents,
         tables.quarantine,
     )

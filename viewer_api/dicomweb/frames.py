@@ -239,7 +239,7 @@ def _opened(parts: Parts, stored: StoredInstance) -> _Opened:
 
 def _reader(parts: Parts, stored: StoredInstance) -> frames.Read:
     def read(offset: int, length: int) -> bytes:
-        return parts.store.read(stored.object_key, stored.dataset_offset + offset, length)
+        return retrieve.read_range(parts.store, stored, offset, length)
 
     return read
 

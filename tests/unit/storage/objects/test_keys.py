@@ -3,7 +3,14 @@ import hashlib
 import pytest
 
 from storage.base.errors import Malformed
-from storage.objects.keys import check_key, check_prefix, instance_key, is_key, quarantine_key
+from storage.objects.keys import (
+    check_key,
+    check_prefix,
+    instance_key,
+    is_key,
+    metadata_key,
+    quarantine_key,
+)
 
 DATASET = hashlib.sha256(b"dataset").hexdigest()
 
@@ -33,6 +40,16 @@ def test_quarantined_receptions_of_the_same_bytes_are_kept_apart() -> None:
     assert first != second
     assert is_key(first)
     assert is_key(second)
+
+
+def test_metadata_of_a_series_lies_with_its_study_and_is_told_apart() -> None:
+    instance = instance_key("1.2.3", "1.2.840.10008.1.2", DATASET)
+
+    folder, _, name = metadata_key("1.2.3", DATASET).rpartition("/")
+
+    assert folder == instance.rpartition("/")[0]
+    assert len(name) < len(instance.rpartition("/")[2])
+    assert DATASET.startswith(name)
 
 
 @pytest.mark.parametrize("text", ["", "/", "ab/", "ab/../cd", "AB", "ab\n", "tmp"])
