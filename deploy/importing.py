@@ -3,7 +3,7 @@
 Each file goes the way of every received object, through a spool of its own and
 the ingest, so a file is reported as stored only when it is in the object store
 and the index. What was done is noted in ``DATA_DIR/imports/<folder>.jsonl``;
-a file that has not changed since it was stored is not read again.
+a file that has not changed since it was taken is not read again.
 """
 
 import hashlib
@@ -28,11 +28,12 @@ from storage.spool import Spool, SpoolRecord
 BATCH: Final = 64
 CHUNK: Final = 1 << 20
 SOURCE: Final = "IMPORT"
+HELD: Final = "held"
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of one file; `verdict` is empty when it was held or could not be read."""
+    """What became of one file; `verdict` is `HELD` in quarantine, '' when it could not be read."""
 
     path: str
     size: int
@@ -109,7 +110,7 @@ def _import_batch(
         name = os.fsdecode(os.fsencode(path.relative_to(folder)))
         fresh = Imported(name, state.st_size, state.st_mtime_ns, "")
         earlier = done.get(name)
-        if earlier and not earlier.failed and _same_file(earlier, fresh):
+        if earlier and earlier.verdict and _same_file(earlier, fresh):
             yield earlier
             continue
         try:
@@ -141,12 +142,11 @@ def _spool_file(spool: Spool, path: Path) -> SpoolRecord:
 
 
 def _spool_dataset(spool: Spool, dataset: memoryview, transfer_syntax_uid: str) -> SpoolRecord:
+    """Spool what can be read; ingest holds it in quarantine when it does not say what it is."""
     read = header.scan(dataset, transfer_syntax_uid)
-    sop_class, sop_instance = read.text("SOPClassUID"), read.text("SOPInstanceUID")
-    header.check(read, sop_class, sop_instance)
     provenance = Provenance(received_at=utc_now(), wire="import", source_ae_title=SOURCE)
-    head = part10.head(sop_class, sop_instance, transfer_syntax_uid, provenance)
-    with spool.incoming(head) as incoming:
+    uids = read.text("SOPClassUID"), read.text("SOPInstanceUID")
+    with spool.incoming(part10.head(*uids, transfer_syntax_uid, provenance)) as incoming:
         for start in range(0, len(dataset), CHUNK):
             with dataset[start : start + CHUNK] as chunk:
                 incoming.write(chunk)
@@ -160,7 +160,7 @@ def _same_file(one: Imported, other: Imported) -> bool:
 def _result(file: Imported, result: Ingested) -> Imported:
     if result.verdict in {Verdict.STORED, Verdict.DUPLICATE}:
         return Imported(file.path, file.size, file.mtime_ns, str(result.verdict), result.detail)
-    return Imported(file.path, file.size, file.mtime_ns, "", f"in quarantine: {result.detail}")
+    return Imported(file.path, file.size, file.mtime_ns, HELD, f"kept aside: {result.detail}")
 
 
 class _Journal:

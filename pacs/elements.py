@@ -240,8 +240,9 @@ class Scanner:
         if self._streaming and self._buffer:
             self._keep()
         if len(self._frames) > 1 or self._position > self._received:
-            frame = self._frames[-1]
-            fault(frame.tag, self._received, "the dataset is cut off")
+            nested = len(self._frames) > 1
+            tag = self._frames[-1].tag if nested else next(reversed(self.elements))
+            fault(tag, self._received, "the dataset is cut off")
         if self._position < self._received and not self._padding:
             self._trailing_bytes()
         if self._received - self._bulk > MAX_BESIDES_BULK:

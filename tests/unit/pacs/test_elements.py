@@ -181,6 +181,14 @@ def test_truncation_at_every_offset_is_malformed_or_between_elements(content, re
     assert survived == boundaries - {len(content)}
 
 
+@pytest.mark.parametrize("size", [1, 16, 5000])
+def test_a_stream_that_ends_in_a_value_names_its_element(size):
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 4000) + bytes(4000)
+
+    with pytest.raises(Malformed, match=r"\(7FE0,0010\) at byte .*: the dataset is cut off"):
+        stream((WHOLE + pixels)[:-1], EXPLICIT, size)
+
+
 def _ends(events: list[elements.Event]) -> set[int]:
     """Where a top-level element ends."""
     depth, ends = 0, set()
