@@ -5,6 +5,7 @@ DIMSE-N services. Values are NFC text, several of them by backslash; a sequence 
 list of such mappings. Attributes that PS3.6 has no keyword for are left out, as are binary ones.
 """
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -15,15 +16,15 @@ from pacs import dicom_json
 from pacs.encoding import BULK_VRS, NUMBER_CODES
 from pacs.header import SPECIFIC_CHARACTER_SET, dictionary_vr, tag_of
 from pacs.scp.encoding import UTF_8, Encoder
-from storage.base.errors import Malformed
 
 Attributes = Mapping[str, "str | Sequence[Attributes]"]
 """Keyword → text, or the items of a sequence."""
 
-_CONVERT: Final[Mapping[str, Callable[[str], int | float]]] = {
-    **dict.fromkeys(NUMBER_CODES, int),
-    **dict.fromkeys(("FL", "FD"), float),
-    "AT": lambda text: int(text, 16),
+_FORMS: Final[Mapping[str, tuple[str, Callable[[str], int | float]]]] = {
+    **{vr: (code, int) for vr, code in NUMBER_CODES.items()},
+    "FL": ("f", float),
+    "FD": ("d", float),
+    "AT": ("I", lambda text: int(text, 16)),
 }
 _BINARY: Final = frozenset(vr.decode("ascii") for vr in BULK_VRS)
 
@@ -80,22 +81,28 @@ def _written(attributes: Attributes, encoder: Encoder, charset: str) -> bytes:
         value = attributes[keyword]
         if isinstance(value, str):
             vr = dictionary_vr(tag)[:2]
-            parts.append(encoder.element(tag, vr, binary(tag, vr, value), charset))
+            parts.append(encoder.element(tag, vr, binary(vr, value), charset))
         else:
             items = [_written(item, encoder, charset) for item in value]
             parts.append(encoder.sequence(tag, items))
     return b"".join(parts)
 
 
-def binary(tag: int, vr: str, text: str) -> object:
-    """Return what an `Encoder` takes for a value: numbers where they are binary, else the text."""
-    convert = _CONVERT.get(vr)
-    if convert is None:
+def binary(vr: str, text: str) -> object:
+    """Return what an `Encoder` takes for a value: numbers where they are binary, else the text.
+
+    What is no value of its VR becomes empty: one bad value must not cost the others.
+    """
+    form = _FORMS.get(vr)
+    if form is None:
         return text
+    code, convert = form
     try:
-        return tuple(convert(part) for part in text.split("\\") if part)
-    except ValueError:
-        raise Malformed(f"({tag >> 16:04X},{tag & 0xFFFF:04X}): not a value of VR {vr}") from None
+        numbers = tuple(convert(part) for part in text.split("\\") if part)
+        struct.pack(f"<{len(numbers)}{code}", *numbers)
+    except (ValueError, OverflowError, struct.error):
+        return ""
+    return numbers
 
 
 def texts(attributes: Attributes) -> Iterator[str]:

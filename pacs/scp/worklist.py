@@ -141,7 +141,7 @@ class Entries:
         return b"".join(
             self._encoder.sequence(tag, [self._encoded(item, charset) for item in value])
             if isinstance(value, list)
-            else self._encoder.element(tag, vr, datasets.binary(tag, vr, str(value)), charset)
+            else self._encoder.element(tag, vr, datasets.binary(vr, str(value)), charset)
             for tag, vr, value in nodes
         )
 

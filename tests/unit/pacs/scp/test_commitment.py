@@ -33,7 +33,10 @@ def action(transaction_uid: str = "2.25.9", instances: int = 2, **changes: str) 
 
 def act(asked: Dataset, **named: Any) -> tuple[Response, list[Commitment]]:
     noted: list[Commitment] = []
-    given = {"instance_uid": models.STORAGE_COMMITMENT_INSTANCE, "action_type_id": 1}
+    given: dict[str, Any] = {
+        "instance_uid": models.STORAGE_COMMITMENT_INSTANCE,
+        "action_type_id": 1,
+    }
     resolve = named.pop("resolve", lambda title: Address(title, "ct", 104))
     found = request(dimse.N_ACTION_RQ, models.STORAGE_COMMITMENT, asked, **given | named)
     [answer] = commitment.act(found, FakeExchange(), resolve=resolve, note=noted.append)

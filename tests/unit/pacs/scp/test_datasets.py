@@ -3,6 +3,8 @@
 from io import BytesIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -88,6 +90,23 @@ def test_broken_encoding_is_malformed(data: bytes) -> None:
         datasets.read(data, ExplicitVRLittleEndian)
 
 
-def test_text_where_a_number_must_be_is_malformed() -> None:
-    with pytest.raises(Malformed, match=r"\(0028,0010\)"):
-        datasets.write({"Rows": "many"}, ExplicitVRLittleEndian)
+@pytest.mark.parametrize("text", ["many", "70000", "-1", "1\\x"])
+def test_value_that_is_none_of_its_vr_costs_only_itself(text: str) -> None:
+    written = datasets.write({"Rows": text, "PatientID": "A"}, ExplicitVRLittleEndian)
+
+    assert datasets.read(written, ExplicitVRLittleEndian) == {"PatientID": "A", "Rows": ""}
+
+
+@given(st.data())
+def test_mutated_data_sets_are_malformed_or_can_be_written_again(data: st.DataObject) -> None:
+    syntax = data.draw(st.sampled_from(SYNTAXES))
+    mutated = bytearray(datasets.write(STEP, syntax))
+    for _ in range(data.draw(st.integers(1, 4))):
+        mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
+
+    try:
+        found = datasets.read(bytes(mutated), syntax)
+    except Malformed:
+        return
+    for other in SYNTAXES:
+        datasets.read(datasets.write(found, other), other)
