@@ -4,6 +4,7 @@
                                        ├─ header sound   → instance key
                                        └─ header faulty  → quarantine key
     put the objects; what is not the same file is read back, hashes are compared
+    (a pack becomes one object; what of it belongs in quarantine becomes a record of its own)
     ONE transaction: index rows, counters, incidents, quarantine rows
     release the spool record (folder store) or let it settle (S3)
 
@@ -16,13 +17,14 @@ import logging
 import mmap
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from pacs import header, part10
-from pacs.part10 import Head
+from pacs.part10 import Head, Provenance
 from storage.archive import attributes, instances, quarantine
 from storage.archive.model import Outcome, ReceivedInstance, Verdict
 from storage.archive.quarantine import Held, Reason
@@ -31,7 +33,7 @@ from storage.base.errors import Conflict, ImagingError, Malformed, NotFound, Sto
 from storage.db.engine import Engine, Session, transaction
 from storage.objects import keys
 from storage.objects.store import ObjectStore
-from storage.spool import Spool, SpoolRecord, checksum_of
+from storage.spool import Member, Spool, SpoolRecord, checksum_of, members
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +44,35 @@ SHOWN_TEXT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """A spool record that was read: either `sound` or with a `fault`."""
+class Placed:
+    """Where bytes go in the object store, and how to tell that they are there."""
 
-    record: SpoolRecord
     key: str
     dataset_offset: int
+    checked_from: int
+    """From here to its end the object has this hash: the dataset, or the whole pack."""
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A received object that was read: `sound` is what the index keeps, else it has a `fault`."""
+
+    record: SpoolRecord
+    placed: Placed
+    dataset_size: int
     dataset_sha256: str
+    received_at: datetime
     head: Head | None
-    sound: ReceivedInstance | None = None
+    sound: Mapping[str, str] | None = None
     fault: ImagingError | None = None
+    member: Member | None = None
+    """Which object of the record it is, when that is a pack."""
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """How it came."""
+        return self.head.provenance if self.head else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,46 +140,71 @@ class Ingest:
             log.exception("ingest_failed", extra={"records": len(records)})
             if len(records) > 1:  # find the one that poisons the batch
                 return [done for record in records for done in self.take([record])]
+            if records[0].packed:  # and which of its objects
+                self._spool.unpack(records[0])
+                return [Ingested(records[0], None, "could not be processed; unpacked")]
             self._spool.park(records[0])
             return [Ingested(records[0], None, "could not be processed; parked in the spool")]
 
     def _take(self, records: Sequence[SpoolRecord]) -> list[Ingested]:
-        read = [self._examine(record) for record in records]
+        read = [one for record in records for one in self._examine(record)]
         examined = [one for one in read if isinstance(one, Examined)]
         self._store_objects(examined)
         with transaction(self._engine) as session:
             ingested = _index(session, examined)
-        for one in examined:
+        self._take_out(examined, ingested)
+        for record in {one.record.name: one.record for one in examined}.values():
             if self._store.settles:
-                self._spool.settle(one.record)
+                self._spool.settle(record)
             else:
-                self._spool.remove(one.record)
+                self._spool.remove(record)
         _report(ingested)
         return ingested + [one for one in read if isinstance(one, Ingested)]
 
-    def _examine(self, record: SpoolRecord) -> Examined | Ingested | None:
-        """Read a record; None when another process has finished it meanwhile."""
+    def _examine(self, record: SpoolRecord) -> list[Examined | Ingested]:
+        """Read a record; nothing when another process has finished it meanwhile."""
         try:
             with _content(record) as content:
-                return _read(record, content)
+                return [*_read_pack(record, content)] if record.packed else [_read(record, content)]
         except FileNotFoundError:
-            return None
+            return []
         except OSError as error:
             raise StoreUnavailable(f"spool record {record.name}: {error.strerror}") from error
-        except _Rotten:
-            log.error("spool_record_rotten", extra={"record": record.name})  # noqa: TRY400
-            self._spool.park(record)
-            return Ingested(record, None, "reads back with other bytes than were received; parked")
+        except _Rotten as rotten:
+            log.error(  # noqa: TRY400
+                "spool_record_rotten", extra={"record": record.name, "reason": str(rotten)}
+            )
+            return self._set_aside(record)
+
+    def _set_aside(self, record: SpoolRecord) -> list[Examined | Ingested]:
+        """Park a record for a person; of a pack, first make its sound objects records."""
+        detail = "reads back with other bytes than were received; parked"
+        if record.packed:
+            self._spool.unpack(record, keep=True)
+        self._spool.park(record)
+        return [Ingested(record, None, detail)]
+
+    def _take_out(self, examined: Sequence[Examined], ingested: Sequence[Ingested]) -> None:
+        """Let what a pack holds for the quarantine be a record, before the pack is released."""
+        aside = [
+            one
+            for one, done in zip(examined, ingested, strict=True)
+            if one.member is not None and done.held
+        ]
+        for one in aside:
+            if one.member is not None:
+                self._spool.take_out(one.record, one.member)
 
     def _store_objects(self, examined: Sequence[Examined]) -> None:
-        self._store.put_files([(one.key, one.record.path) for one in examined])
-        for one in examined:
-            if not self._store.is_file(one.key, one.record.path) and not self._is_whole(one):
-                self._store.delete(one.key)
-                raise StoreUnavailable(f"object {one.key} reads back with another hash")
+        placed = {one.placed.key: (one.placed, one.record.path) for one in examined}
+        self._store.put_files([(key, path) for key, (_, path) in placed.items()])
+        for key, (place, path) in placed.items():
+            if not self._store.is_file(key, path) and not self._is_whole(place):
+                self._store.delete(key)
+                raise StoreUnavailable(f"object {key} reads back with another hash")
 
-    def _is_whole(self, one: Examined) -> bool:
-        return self._store.sha256(one.key, one.dataset_offset) == one.dataset_sha256
+    def _is_whole(self, place: Placed) -> bool:
+        return self._store.sha256(place.key, place.checked_from) == place.sha256
 
     def settle(self, record: SpoolRecord) -> None:
         """Let go of a record whose settle time is over, if its object is still whole.
@@ -170,18 +216,19 @@ class Ingest:
         StoreUnavailable
             The store does not answer.
         """
-        examined = self._examine(record)
-        if not isinstance(examined, Examined):
+        examined = next((one for one in self._examine(record) if isinstance(one, Examined)), None)
+        if examined is None:
             return
+        place = examined.placed
         try:
-            whole = self._is_whole(examined)
+            whole = self._is_whole(place)
         except NotFound:
             whole = False
         if whole:
             self._spool.remove(record)
             return
-        log.error("settled_object_lost", extra={"object_key": examined.key})
-        self._store.delete(examined.key)
+        log.error("settled_object_lost", extra={"object_key": place.key})
+        self._store.delete(place.key)
         self._spool.restore(record)
 
 
@@ -203,61 +250,96 @@ def _content(record: SpoolRecord) -> Iterator[memoryview]:
 def _read(record: SpoolRecord, content: memoryview) -> Examined:
     offset = len(content) - record.dataset_size
     if offset < 0:
-        raise _Rotten
-    dataset = content[offset:]
+        raise _Rotten("cut short")
+    start, dataset = bytes(content[:offset]), content[offset:]
     try:
-        if checksum_of(dataset) != record.checksum:
-            raise _Rotten
-        sha256 = hashlib.sha256(dataset).hexdigest()
-        return _judged(record, bytes(content[:offset]), dataset, sha256)
+        sha256 = _checked(dataset, record.checksum)
+        head, sound, fault = _judged(start, dataset)
     finally:
         dataset.release()
+    if head is not None and sound:
+        key = keys.instance_key(sound["StudyInstanceUID"], head.transfer_syntax_uid, sha256)
+    else:
+        key = keys.quarantine_key(sha256, record.name)
+    placed = Placed(key, offset, offset, sha256)
+    size, received_at = record.dataset_size, record.received_at
+    return Examined(record, placed, size, sha256, received_at, head, sound, fault)
 
 
-def _judged(record: SpoolRecord, start: bytes, dataset: memoryview, sha256: str) -> Examined:
-    """Read the header of a record whose bytes are those that were received."""
-    held_key = keys.quarantine_key(sha256, record.name)
+def _read_pack(record: SpoolRecord, content: memoryview) -> Iterator[Examined]:
+    found, end = members(content)
+    if end < len(content) or len(found) < record.objects:
+        raise _Rotten(f"{len(content) - end} bytes of a pack are of no object")
+    whole = hashlib.sha256(content).hexdigest()
+    key = keys.pack_key(whole)
+    for member in found:
+        start = bytes(content[member.offset : member.dataset_offset])
+        dataset = content[member.dataset_offset : member.end]
+        try:
+            sha256 = _checked(dataset, member.checksum)
+            head, sound, fault = _judged(start, dataset)
+        finally:
+            dataset.release()
+        placed = Placed(key, member.dataset_offset, 0, whole)
+        size, received_at = member.dataset_size, member.received_at
+        yield Examined(record, placed, size, sha256, received_at, head, sound, fault, member)
+
+
+def _checked(dataset: memoryview, checksum: str) -> str:
+    """Return the SHA-256 of bytes that are those that were received."""
+    if checksum_of(dataset) != checksum:
+        raise _Rotten("other bytes than were received")
+    return hashlib.sha256(dataset).hexdigest()
+
+
+def _judged(
+    start: bytes, dataset: memoryview
+) -> tuple[Head | None, Mapping[str, str] | None, ImagingError | None]:
+    """Return the head, and what the index keeps of a sound object or what is wrong with it."""
     head = None
     try:
         head = part10.read_head(start)
         found = header.scan(dataset, head.transfer_syntax_uid)
         header.check(found, head.sop_class_uid, head.sop_instance_uid)
-        texts = found.attributes(attributes.STORED)
+        return head, found.attributes(attributes.STORED), None
     except (Malformed, Conflict) as fault:
-        return Examined(record, held_key, len(start), sha256, head, fault=fault)
-    key = keys.instance_key(texts["StudyInstanceUID"], head.transfer_syntax_uid, sha256)
-    sound = ReceivedInstance(
-        attributes=texts,
-        transfer_syntax_uid=head.transfer_syntax_uid,
-        object_key=key,
-        dataset_offset=len(start),
-        dataset_size=record.dataset_size,
-        dataset_sha256=sha256,
-        received_at=record.received_at,
-        source_ae_title=head.provenance.source_ae_title if head.provenance else "",
-    )
-    return Examined(record, key, len(start), sha256, head, sound=sound)
+        return head, None, fault
 
 
 def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
-    sound = [one.sound for one in examined if one.sound is not None]
+    sound = [_received(one, one.sound) for one in examined if one.sound is not None]
     outcomes = iter(instances.record(session, sound))
     ingested = []
     for one in examined:
-        outcome = next(outcomes) if one.sound else None
-        if outcome is None or outcome.verdict is Verdict.CONFLICT:
+        outcome = next(outcomes) if one.sound is not None else None
+        done = Ingested(
+            one.record,
+            outcome.verdict if outcome else None,
+            outcome.detail if outcome else str(one.fault),
+        )
+        if done.held and one.member is None:
             quarantine.hold(session, _held(one, outcome))
-        detail = outcome.detail if outcome else str(one.fault)
-        ingested.append(Ingested(one.record, outcome.verdict if outcome else None, detail))
+        ingested.append(done)
     return ingested
 
 
+def _received(one: Examined, attributes: Mapping[str, str]) -> ReceivedInstance:
+    return ReceivedInstance(
+        attributes=attributes,
+        transfer_syntax_uid=one.head.transfer_syntax_uid if one.head else "",
+        object_key=one.placed.key,
+        dataset_offset=one.placed.dataset_offset,
+        dataset_size=one.dataset_size,
+        dataset_sha256=one.dataset_sha256,
+        received_at=one.received_at,
+        source_ae_title=one.provenance.source_ae_title if one.provenance else "",
+    )
+
+
 def _held(one: Examined, outcome: Outcome | None) -> Held:
-    texts = one.sound.attributes if one.sound else {}
-    head = one.head
-    provenance = head.provenance if head else None
+    head, provenance = one.head, one.provenance
     return Held(
-        received_at=one.record.received_at,
+        received_at=one.received_at,
         reason=Reason(outcome.reason) if outcome else _reason(one.fault),
         detail=outcome.detail if outcome else str(one.fault)[:SHOWN_TEXT],
         wire=provenance.wire if provenance else "",
@@ -265,11 +347,11 @@ def _held(one: Examined, outcome: Outcome | None) -> Held:
         address=provenance.address if provenance else "",
         sop_class_uid=head.sop_class_uid if head else "",
         sop_instance_uid=head.sop_instance_uid if head else "",
-        study_instance_uid=texts.get("StudyInstanceUID", ""),
+        study_instance_uid=one.sound.get("StudyInstanceUID", "") if one.sound else "",
         transfer_syntax_uid=head.transfer_syntax_uid if head else "",
-        object_key=one.key,
-        dataset_offset=one.dataset_offset,
-        dataset_size=one.record.dataset_size,
+        object_key=one.placed.key,
+        dataset_offset=one.placed.dataset_offset,
+        dataset_size=one.dataset_size,
         dataset_sha256=one.dataset_sha256,
     )
 

@@ -87,6 +87,7 @@ def dicom_listener(
             max_object_bytes=settings.max_object_bytes,
         ),
         metrics,
+        share_port=settings.dicom_processes != 1,
         tls=_tls_port(settings),
     )
 

@@ -26,7 +26,7 @@ from storage.spool import Spool
 
 log = logging.getLogger(__name__)
 
-ROLES: Final = ("dicom", "api", "worker")
+MOST_LISTENERS: Final = 4
 GRACE_S: Final = 20.0
 PORT_WAIT_S: Final = 5.0
 
@@ -41,12 +41,20 @@ def serve(config: Config = None) -> None:
         Spool(given.spool_dir, reserve_bytes=given.spool_reserve_bytes).recover()
         _await_ports(given)
         supervisor = Supervisor(
-            [Role(name, role_command(name, str(config) if config else None)) for name in ROLES],
+            _roles(given, str(config) if config else None),
             GRACE_S,
             {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(_metrics_folder(given))},
         )
         threading.Thread(target=_announce, args=(given,), name="announce", daemon=True).start()
         supervisor.run()
+
+
+def _roles(given: Settings, config: str | None) -> list[Role]:
+    """Return what is to run: those that take work in first, as they are stopped in order."""
+    listeners = given.dicom_processes or min(os.cpu_count() or 1, MOST_LISTENERS)
+    names = {f"dicom-{number}": "dicom" for number in range(1, listeners + 1)}
+    names |= {"api": "api", "worker": "worker"}
+    return [Role(name, role_command(role, config)) for name, role in names.items()]
 
 
 def migrate(config: Config = None) -> None:

@@ -140,6 +140,7 @@ def dataset(
         return syntax, (converted,)
     if instance.dataset_size <= _WHOLE_BYTES:
         return stored, (retrieve.read_dataset(store, instance),)
-    if store.sha256(instance.object_key, instance.dataset_offset) != instance.dataset_sha256:
+    place = instance.object_key, instance.dataset_offset, instance.dataset_size
+    if store.sha256(*place) != instance.dataset_sha256:
         raise StoreUnavailable("the stored bytes are not those received")
     return stored, retrieve.stream_dataset(store, instance)

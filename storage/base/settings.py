@@ -118,6 +118,8 @@ class Settings(BaseSettings):
     dicom_tls_only: bool = False
     """The port without TLS answers this machine only."""
     unknown_peers: Annotated[UnknownPeers, BeforeValidator(_lower)] = UnknownPeers.LOOPBACK
+    dicom_processes: Annotated[int, Field(ge=0, le=64)] = 0
+    """Processes that share the DICOM port; 0: one for each core, at most four."""
     max_associations: Annotated[int, Field(ge=1)] = 512
     max_associations_per_peer: Annotated[int, Field(ge=1)] = 32
     max_object_bytes: Annotated[int, Field(ge=1 << 20)] = 2 * GIBIBYTE

@@ -1,12 +1,13 @@
 """Object keys come from our own hash, never from a peer's text.
 
     instance      aa/bb/<study>/<object>
+    pack          aa/<pack>                    small instances, many to an object
     metadata      aa/bb/<study>/<part of its hash>    of a series; can be made again
     quarantine    00/<aa>/<object>/<reception>
 
-Every part is lower-case hex, so a key is safe as a path and as an S3 key, all
-objects of a study lie together, and an instance's key can be computed again
-from the object alone: the key is also its checksum.
+Every part is lower-case hex, so a key is safe as a path and as an S3 key, the
+objects of a study lie together (small ones in packs), and a key can be computed again
+from the object alone: it is also its checksum.
 """
 
 import hashlib
@@ -53,6 +54,11 @@ def metadata_key(study_instance_uid: str, sha256: str) -> str:
 def _study_folder(study_instance_uid: str) -> str:
     study = hashlib.sha256(study_instance_uid.encode()).hexdigest()[:STUDY_HEX]
     return f"{study[:2]}/{study[2:4]}/{study}"
+
+
+def pack_key(sha256: str) -> str:
+    """Return the key of an object that holds many instances, from the hash of its bytes."""
+    return f"{sha256[:2]}/{sha256}"
 
 
 def quarantine_key(dataset_sha256: str, reception: str) -> str:

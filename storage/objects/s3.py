@@ -176,10 +176,10 @@ class S3Store:
         )
         return Pieces(lambda: self._piece(download, chunk), download.close)
 
-    def sha256(self, key: str, offset: int = 0) -> str:
-        """Re-read the object from `offset` and return its SHA-256 in hex."""
+    def sha256(self, key: str, offset: int = 0, length: int | None = None) -> str:
+        """Re-read bytes ``[offset, offset + length)`` and return their SHA-256 in hex."""
         digest = hashlib.sha256()
-        for piece in self.stream(key, offset):
+        for piece in self.stream(key, offset, length):
             digest.update(piece)
         return digest.hexdigest()
 

@@ -58,8 +58,8 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def sha256(self, key: str, offset: int = 0) -> str:
-        """Re-read the object from `offset` and return its SHA-256 in hex."""
+    def sha256(self, key: str, offset: int = 0, length: int | None = None) -> str:
+        """Re-read bytes ``[offset, offset + length)`` and return their SHA-256 in hex."""
         ...
 
     def is_file(self, key: str, path: Path) -> bool:

@@ -6,14 +6,20 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pacs.scp.limits import Limits
 from storage.base.errors import StoreUnavailable
 from storage.objects.directory import DirectoryStore
 from storage.spool import Spool
+from tests.fixtures.dicom_files import ct_slice, encode
+from tests.fixtures.raw_peer import CT_CONTEXT, RawPeer, message, p_data, pdv, store_request
+from tests.fixtures.server import listening
+from tests.fixtures.spooled import spooled
 
 pytestmark = pytest.mark.faults
 
@@ -183,3 +189,26 @@ def test_answer_follows_flush_of_file_rename_and_flush_of_folder(tmp_path: Path)
     ]
     assert len(said) == 3
     assert shape == ["bytes", "bytes", "file", "name", "folder", "answer"] * 3
+
+
+def test_endless_object_never_crosses_the_reserve(small_disk: Path) -> None:
+    spool = Spool(small_disk / "spool", reserve_bytes=7 * MIB)
+    fragment = p_data(pdv(CT_CONTEXT, 0, bytes(60_000)))
+    with listening(spool, Limits(max_object_bytes=64 * MIB)) as listener:
+        with RawPeer(listener.port) as sender:
+            sender.associate().send(message(CT_CONTEXT, store_request("1.2"), b"")[:-12])
+            lowest, deadline = 16 * MIB, time.monotonic() + 20
+            with pytest.raises(ConnectionError):  # noqa: PT012 - it goes on until it is stopped
+                while time.monotonic() < deadline:
+                    sender.send(fragment)
+                    disk = os.statvfs(small_disk)
+                    lowest = min(lowest, disk.f_bavail * disk.f_frsize)
+        with RawPeer(listener.port) as sender:
+            dataset = ct_slice()
+            answer = sender.associate().store(
+                store_request(dataset.SOPInstanceUID), encode(dataset)
+            )
+
+    assert lowest > 6 * MIB
+    assert answer.status == 0
+    assert len(spooled(spool)) == 1

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,7 @@ from tests.fixtures.raw_peer import (
     store_request,
 )
 from tests.fixtures.server import listening
+from tests.fixtures.spooled import spooled
 
 QUICK = Timeouts(request_s=0.5, pdu_s=0.5, idle_s=5.0, dataset_s=1.0, artim_s=0.3)
 SLACK_S = 0.4
@@ -177,7 +179,7 @@ def test_endless_object_is_aborted_at_the_limit_and_leaves_nothing(spool: Spool)
             time.sleep(0.01)
 
     assert list(spool.folder.glob("*.part")) == []
-    assert spool.sealed(10) == []
+    assert spooled(spool, 10) == []
 
 
 def test_object_of_exactly_the_limit_is_stored(spool: Spool) -> None:
@@ -390,6 +392,39 @@ def test_wrong_order_is_aborted_and_harms_nobody(port: int, sent: bytes) -> None
         assert witness.echo() == 0
 
 
+@pytest.mark.parametrize("sent", WRONG.values(), ids=WRONG.keys())
+def test_wrong_order_gives_its_place_back_within_a_second(spool: Spool, sent: bytes) -> None:
+    answer: tuple[int, bytes] | None = None
+    with (
+        listening(spool, Limits(max_associations=1)) as listener,
+        RawPeer(listener.port) as wrong,
+    ):
+        wrong.associate().send(sent)
+        begun = time.monotonic()
+        while answer is None or answer[0] != pdu.ASSOCIATE_AC:
+            assert time.monotonic() - begun < 1
+            with RawPeer(listener.port) as peer:
+                peer.send(request_pdu())
+                answer = peer.read_pdu()
+
+
+def test_defect_of_ours_is_a_processing_failure_and_ends_nothing(
+    spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Spool):
+        def append(self, head: object, *_: object) -> Any:
+            raise ZeroDivisionError(f"{head!r}")
+
+    dataset = ct_slice()
+    broken = Broken(spool.folder)
+    with listening(broken) as listener, RawPeer(listener.port) as peer:
+        answer = peer.associate().store(store_request(dataset.SOPInstanceUID), encode(dataset))
+
+        assert answer.status == 0x0110
+        assert peer.echo() == 0
+    assert caplog.messages.count("service_failed") == 1
+
+
 @pytest.mark.parametrize(
     ("context_id", "command", "status"),
     [
@@ -443,7 +478,7 @@ def test_peer_that_leaves_in_an_object_leaves_nothing(port: int, spool: Spool, e
         peer.until_closed()
 
     assert list(spool.folder.glob("*.part")) == []
-    assert spool.sealed(10) == []
+    assert spooled(spool, 10) == []
 
 
 def test_stop_lets_a_running_transfer_finish_and_ends_idle_ones(spool: Spool) -> None:

@@ -14,12 +14,13 @@ from storage.spool import Spool
 from tests.fixtures.dicom_files import ct_slice, encode
 from tests.fixtures.raw_peer import CT, RawPeer, store_request
 from tests.fixtures.server import listening
+from tests.fixtures.spooled import spooled
 
 PATIENT = "NGUYỄN"
 
 
 def stored(spool: Spool) -> list[bytes]:
-    return [record.path.read_bytes() for record in spool.sealed(100)]
+    return [record.path.read_bytes() for record in spooled(spool, 100)]
 
 
 def test_object_is_spooled_byte_for_byte_with_its_provenance(port: int, spool: Spool) -> None:
@@ -125,7 +126,7 @@ def test_hostile_uid_never_becomes_a_path(
         response = peer.associate().store(store_request(uid), encode(ct_slice()))
 
     assert response.status == 0xA900
-    [record] = spool.sealed(10)
+    [record] = spooled(spool, 10)
     assert record.path.parent == spool.folder
     assert {path for path in tmp_path.rglob("*") if path.is_dir()} == before
 
@@ -144,12 +145,14 @@ def test_no_text_of_the_patient_is_answered_or_logged(
     assert dataset.PatientID not in said
 
 
+@pytest.mark.parametrize("size", [1, 300_000], ids=["packed", "a file of its own"])
 def test_spool_that_is_full_says_so_and_works_again_by_itself(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     dataset = ct_slice()
+    dataset.PixelData = bytes(2 * size)
     command, data = store_request(dataset.SOPInstanceUID), encode(dataset)
-    write = os.write
+    write, writev = os.write, os.writev
     full = [True]
 
     def writing(descriptor: int, buffer: bytes) -> int:
@@ -157,10 +160,16 @@ def test_spool_that_is_full_says_so_and_works_again_by_itself(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(descriptor, buffer)
 
+    def writing_parts(descriptor: int, buffers: list[bytes]) -> int:
+        if full[0]:  # as the disk does it: what fits, and an answer of less
+            return writev(descriptor, buffers[:1])
+        return writev(descriptor, buffers)
+
     monkeypatch.setattr(os, "write", writing)
+    monkeypatch.setattr(os, "writev", writing_parts)
     with listening(spool) as listener, RawPeer(listener.port) as peer:
         peer.associate()
-        refused = peer.store(command, data * 20)
+        refused = peer.store(command, data)
         left = [path for path in spool.folder.iterdir() if path.is_file()]
         full[0] = False
         taken = peer.store(command, data)

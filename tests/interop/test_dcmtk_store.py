@@ -19,6 +19,7 @@ from tests.fixtures import programs
 from tests.fixtures.dcmtk import dcmtk, needs_dcmtk
 from tests.fixtures.dicom_files import SharedFile, ct_slice, part10_file
 from tests.fixtures.server import listening
+from tests.fixtures.spooled import spooled
 
 pytestmark = [pytest.mark.interop, needs_dcmtk]
 
@@ -62,7 +63,7 @@ def test_native_object_is_spooled_as_it_is(
     answer = dcmtk("storescu", port, option, path)
 
     assert answer.returncode == 0, answer.stderr
-    [record] = spool.sealed(10)
+    [record] = spooled(spool, 10)
     kept = dcmread(record.path)
     assert kept.file_meta.TransferSyntaxUID == transfer_syntax
     assert kept == sent
@@ -93,7 +94,7 @@ def test_compressed_object_is_spooled_as_it_is(
     answer = dcmtk("storescu", port, option, file.path)
 
     assert answer.returncode == 0, answer.stderr
-    [record] = spool.sealed(10)
+    [record] = spooled(spool, 10)
     head = part10.read_head(record.path.read_bytes())
     assert head.transfer_syntax_uid == uid
     ours, theirs = dcmread(record.path), dcmread(file.path)
@@ -117,7 +118,7 @@ def test_object_is_whole_with_any_pdu_length_of_the_sender(
     answer = dcmtk("storescu", port, "--max-send-pdu", min(size, 131072), path)
 
     assert answer.returncode == 0, answer.stderr
-    [record] = spool.sealed(10)
+    [record] = spooled(spool, 10)
     assert dcmread(record.path).PixelData == bytes(range(256)) * 2000
 
 
@@ -133,7 +134,7 @@ def test_hundred_objects_over_one_association_are_a_hundred_records(
     answer = dcmtk("storescu", port, "+sd", "+sp", "*.dcm", tmp_path)
 
     assert answer.returncode == 0, answer.stderr
-    records = spool.sealed(200)
+    records = spooled(spool, 200)
     assert {
         dcmread(record.path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID for record in records
     } == sent

@@ -13,6 +13,7 @@ from tests.fixtures.dcmtk import dcmtk, needs_dcmtk
 from tests.fixtures.dicom_files import ct_slice, part10_file
 from tests.fixtures.server import listening
 from tests.fixtures.serving import Serving, free_port
+from tests.fixtures.spooled import spooled
 
 pytestmark = [pytest.mark.interop, needs_dcmtk]
 
@@ -56,7 +57,7 @@ def test_objects_are_stored(
     )
 
     assert answer.returncode == 0, answer.stderr
-    kept = [dcmread(record.path) for record in spool.sealed(10)]
+    kept = [dcmread(record.path) for record in spooled(spool, 10)]
     assert [one.SOPInstanceUID for one in kept] == [one.SOPInstanceUID for one in sent]
     assert kept == sent
 

@@ -2,6 +2,7 @@
 
 The folder is the queue; a record is one file and its name says all about it:
 
+    <uuid>.open, <time_ns>-…-<bytes>.pack       small objects together (`storage.spool.packs`)
     <uuid>.part                                 being received, or left by a dead process
     <time_ns>-<uuid>-<checksum>-<size>.dcm      sealed: complete, on the disk, waits for ingest
     settling/<settled_ns>~<name>                its object store has it; kept until that is sure
@@ -35,9 +36,18 @@ from xxhash import xxh3_128
 
 from storage.base.bell import Bell
 from storage.base.errors import StoreUnavailable
-from storage.base.files import Buffer, make_folder, open_part, sweep_parts, write_all
+from storage.base.files import (
+    Buffer,
+    make_folder,
+    open_part,
+    sweep_parts,
+    sync_folder,
+    write_all,
+)
+from storage.spool.packs import OPEN, Member, Packs, close_orphan, members
 
 _NAME: Final = re.compile(r"(\d{20})-[0-9a-f]{32}-([0-9a-f]{32})-(\d+)\.dcm")
+_PACK_NAME: Final = re.compile(r"(\d{20})-[0-9a-f]{32}-(\d+)-(\d+)\.pack")
 _SETTLED: Final = re.compile(r"(\d{20})~(.+)")
 
 _FREE_CHECK_BYTES: Final = 8 << 20
@@ -46,6 +56,8 @@ _FREE_CHECK_S: Final = 0.05
 _FREE_CHECK_SHARED_BYTES: Final = 1 << 20
 """Objects that begin within this time, and within so many bytes, share one look."""
 _BACKLOG_CHECK_S: Final = 2.0
+_ORPHAN_S: Final = 1.0
+"""An open pack is looked at when it is there for so long."""
 _RING_GAP_S: Final = 0.005
 """A busy receiver does not ring for each object: whoever woke looks again a little later."""
 _SAFETY_POLL_S: Final = 1.0
@@ -61,8 +73,12 @@ class SpoolRecord:
     """Names this reception, wherever in the spool the file lies."""
     received_at: datetime
     checksum: str
-    """Of the dataset, as `checksum_of` makes it."""
+    """Of the dataset, as `checksum_of` makes it; '' of a pack."""
     dataset_size: int
+    """Of a pack: of all datasets together."""
+    objects: int = 1
+    packed: bool = False
+    """The file is a pack: `storage.spool.packs.members` finds its objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +220,8 @@ class Spool:
         self._settling = folder / "settling"
         self._parked = folder / "parked"
         self._ahead: dict[str, None] = {}
+        self._open_since: dict[str, float] = {}
+        self._packs = Packs(self.path, self._pack_closed)
         self._free_checked_s = -_FREE_CHECK_S
         self._unlooked_bytes = 0
         self._backlog_bytes = 0
@@ -231,6 +249,63 @@ class Spool:
             On entering, writing or leaving: the spool has no room or does not work.
         """
         return Incoming(self, head)
+
+    def append(self, head: Buffer, dataset: Buffer) -> None:
+        """Keep a small object together with others; it is durable on return.
+
+        Raises
+        ------
+        StoreUnavailable
+            The spool has no room or does not work; nothing of the object is left.
+        """
+        self.check_room()
+        try:
+            self._packs.append(head, dataset)
+        except OSError as error:
+            raise self.unavailable(error) from error
+        self._backlog_bytes += len(dataset)
+        self._unlooked_bytes += len(dataset)
+
+    def _pack_closed(self, _dataset_bytes: int) -> None:
+        self._bell.ring()
+
+    def unpack(self, record: SpoolRecord, *, keep: bool = False) -> None:
+        """Make every object of a pack a record of its own, and let the pack go.
+
+        Doing it again after an interruption makes the same records.
+        """
+        try:
+            content = record.path.read_bytes()
+        except OSError as error:
+            raise self.unavailable(error) from error
+        for member in members(memoryview(content))[0]:
+            self.take_out(record, member)
+        if not keep:
+            self.remove(record)
+        self._bell.ring()
+
+    def take_out(self, pack: SpoolRecord, member: Member) -> SpoolRecord:
+        """Make one object of a pack a record of its own as well, always under the same name."""
+        identity = xxh3_128(f"{pack.name}\n{member.offset}".encode()).hexdigest()
+        facts = f"{member.checksum}-{member.dataset_size}.dcm"
+        name = f"{member.received_ns:020d}-{identity}-{facts}"
+        record = _record(self.folder / name, name)
+        if record is None:  # cannot be: we made the name above
+            raise StoreUnavailable(f"spool {self.folder}: {name} is no name of a record")
+        try:
+            part, path = open_part(self.path)
+            try:
+                with pack.path.open("rb") as file:
+                    file.seek(member.offset)
+                    write_all(part, file.read(member.end - member.offset))
+                os.fdatasync(part)
+                Path(path).rename(record.path)
+                sync_folder(self.folder)
+            finally:
+                os.close(part)
+        except OSError as error:
+            raise self.unavailable(error) from error
+        return record
 
     def check_room(self) -> None:
         """Raise `StoreUnavailable` when the disk or the backlog has no room for a new object."""
@@ -298,6 +373,9 @@ class Spool:
         in the queue already. Nobody was told that a half-received object is safe.
         """
         try:
+            for name in self._listing(self.folder):
+                if name.endswith(OPEN):
+                    close_orphan(self.folder, name)
             return sweep_parts(self.folder)
         except OSError as error:
             raise self.unavailable(error) from error
@@ -305,16 +383,21 @@ class Spool:
     # Ingest
 
     def sealed(self, limit: int) -> list[SpoolRecord]:
-        """Return the `limit` oldest sealed records. Call it from one thread."""
+        """Return the oldest sealed records: `limit` objects, or a pack more.
+
+        Call it from one thread.
+        """
         if len(self._ahead) <= limit:
             self._look_ahead()
         found: list[SpoolRecord] = []
+        objects = 0
         for name in list(self._ahead):
-            if len(found) == limit:
+            if objects >= limit:
                 break
             record = _record(self.folder / name, name)
             if record is not None and record.path.exists():
                 found.append(record)
+                objects += record.objects
             else:  # another process was quicker
                 del self._ahead[name]
         return found
@@ -335,12 +418,18 @@ class Spool:
         return True
 
     def backlog(self) -> Backlog:
-        """Count what waits for ingest: one reading of the folder, no file is touched."""
-        matches = [match for name in self._listing(self.folder) if (match := _NAME.fullmatch(name))]
-        oldest_ns = min((int(match[1]) for match in matches), default=None)
+        """Count what waits for ingest: one reading of the folder, no file is touched.
+
+        A pack that is still open counts as one object.
+        """
+        names = self._listing(self.folder)
+        alone = [match for name in names if (match := _NAME.fullmatch(name))]
+        packs = [match for name in names if (match := _PACK_NAME.fullmatch(name))]
+        oldest_ns = min((int(match[1]) for match in alone + packs), default=None)
+        still_open = sum(name.endswith(OPEN) for name in names)
         return Backlog(
-            count=len(matches),
-            bytes=sum(int(match[3]) for match in matches),
+            count=len(alone) + sum(int(match[2]) for match in packs) + still_open,
+            bytes=sum(int(match[3]) for match in alone + packs),
             oldest=None if oldest_ns is None else _instant(oldest_ns),
         )
 
@@ -398,12 +487,25 @@ class Spool:
 
     def _look_ahead(self) -> None:
         """Read the folder once for many batches: with 50,000 records that takes 50 ms."""
-        names = sorted(name for name in self._listing(self.folder) if _NAME.fullmatch(name))
+        listing = self._listing(self.folder)
+        self._close_orphans([name for name in listing if name.endswith(OPEN)])
+        names = sorted(filter(_is_sealed, listing))
         self._ahead = dict.fromkeys(names)
+
+    def _close_orphans(self, names: list[str]) -> None:
+        """Close the packs that dead processes left open; the living close theirs at once."""
+        now_s = time.monotonic()
+        self._open_since = {name: self._open_since.get(name, now_s) for name in names}
+        for name, since_s in self._open_since.items():
+            if now_s - since_s >= _ORPHAN_S:
+                try:
+                    close_orphan(self.folder, name)
+                except OSError as error:
+                    raise self.unavailable(error) from error
 
     def _has_newer(self) -> bool:
         before = self._newest_seen
-        self._newest_seen = max(filter(_NAME.fullmatch, self._listing(self.folder)), default="")
+        self._newest_seen = max(filter(_is_sealed, self._listing(self.folder)), default="")
         return self._newest_seen > before
 
     def _listing(self, folder: Path) -> list[str]:
@@ -413,7 +515,14 @@ class Spool:
             raise self.unavailable(error) from error
 
 
+def _is_sealed(name: str) -> bool:
+    return bool(_NAME.fullmatch(name) or _PACK_NAME.fullmatch(name))
+
+
 def _record(path: Path, name: str) -> SpoolRecord | None:
+    if match := _PACK_NAME.fullmatch(name):
+        received_at, count = _instant(int(match[1])), int(match[2])
+        return SpoolRecord(path, name, received_at, "", int(match[3]), count, packed=True)
     match = _NAME.fullmatch(name)
     if match is None:
         return None

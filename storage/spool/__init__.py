@@ -1,0 +1,6 @@
+"""Received objects, durable before anyone is told that they were accepted."""
+
+from storage.spool.packs import Member, members
+from storage.spool.queue import Backlog, Incoming, Spool, SpoolRecord, checksum_of
+
+__all__ = ["Backlog", "Incoming", "Member", "Spool", "SpoolRecord", "checksum_of", "members"]
