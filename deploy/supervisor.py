@@ -40,6 +40,8 @@ class Role:
 
     name: str
     command: Sequence[str]
+    stage: int = 0
+    """Roles of one stage are stopped together, those of a later one after them."""
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -55,8 +57,8 @@ class Role:
 class Supervisor:
     """Keeps `roles` running until it is told to stop.
 
-    Roles are started in order and stopped in order: list those that take work
-    in before those that work it off.
+    Roles are started in order and stopped stage by stage: those that take work in
+    before those that work it off.
     """
 
     roles: Sequence[Role]
@@ -124,21 +126,25 @@ class Supervisor:
             self._start(role, lifeline)
 
     def _stop_all(self) -> None:
-        for role in self.roles:
-            if role.process is not None:
-                self._stop_role(role.name, role.process)
+        for stage in sorted({role.stage for role in self.roles}):
+            self._stop_together([role for role in self.roles if role.stage == stage])
         log.info("all_roles_stopped")
 
-    def _stop_role(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+    def _stop_together(self, roles: Sequence[Role]) -> None:
+        left = {role.name: role.process for role in roles if role.process is not None}
+        for process in left.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
         deadline = time.monotonic() + self.grace_s
-        while process.poll() is None and time.monotonic() < deadline and not self._hurry.is_set():
+        while any(process.poll() is None for process in left.values()):
+            if time.monotonic() > deadline or self._hurry.is_set():
+                break
             time.sleep(POLL_S)
-        if process.poll() is None:
-            log.error("role_killed", extra={"role_name": name, "pid": process.pid})
-            process.kill()
-            process.wait()
+        for name, process in left.items():
+            if process.poll() is None:
+                log.error("role_killed", extra={"role_name": name, "pid": process.pid})
+                process.kill()
+                process.wait()
 
 
 def role_command(name: str, config: str | None) -> list[str]:

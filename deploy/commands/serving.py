@@ -50,11 +50,12 @@ def serve(config: Config = None) -> None:
 
 
 def _roles(given: Settings, config: str | None) -> list[Role]:
-    """Return what is to run: those that take work in first, as they are stopped in order."""
+    """Return what is to run; what takes work in is stopped before what works it off."""
     listeners = given.dicom_processes or min(os.cpu_count() or 1, MOST_LISTENERS)
-    names = {f"dicom-{number}": "dicom" for number in range(1, listeners + 1)}
-    names |= {"api": "api", "worker": "worker"}
-    return [Role(name, role_command(role, config)) for name, role in names.items()]
+    names = [f"dicom-{number}" for number in range(1, listeners + 1)]
+    taking_in = [Role(name, role_command("dicom", config)) for name in names]
+    taking_in.append(Role("api", role_command("api", config)))
+    return [*taking_in, Role("worker", role_command("worker", config), stage=1)]
 
 
 def migrate(config: Config = None) -> None:

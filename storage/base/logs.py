@@ -26,9 +26,10 @@ FACTS: Final = frozenset(
     abstract_syntax accession_number action address ae_title association associations attempt
     backlog bytes called_ae_title caller calling_ae_title completed count destination detail
     device_serial_number duration_ms duration_s event_type exit_code failed failure fault folder
-    forced frames free_bytes host http_status job kind limit manufacturer message_control_id
-    message_id method mode model object_key operation origin outcome path peer pid port protection
-    quarantined query_level reason received record refused remaining request_id restarts retry_in_s
+    forced frames free_bytes held host http_status instances job kind lag_ms limit manufacturer
+    message_control_id message_id method mode model object_key operation origin outcome path pause_s
+    peer pid port protection quarantined query_level reason received record records refused
+    remaining request_id restarts retry_in_s
     role_name route scheme seconds series_instance_uid service setting signal size sop_class_uid
     sop_instance_uid source_ae_title stage state status stored study_instance_uid tag timeout_s
     token_prefix total transaction_uid transfer_syntax_uid url_host verb verdict version warning
@@ -56,10 +57,14 @@ def bound(**facts: object) -> Iterator[None]:
         _bound.reset(token)
 
 
-def configure(level: str, format_: Literal["json", "text"], role: str) -> None:
-    """Send every log record of this process to standard error, and uncaught errors too."""
+def configure(level: str, format_: Literal["auto", "json", "text"], role: str) -> None:
+    """Send every log record of this process to standard error, and uncaught errors too.
+
+    `auto` is text for a person at a terminal and JSON for whatever else reads it.
+    """
+    text = sys.stderr.isatty() if format_ == "auto" else format_ == "text"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(role) if format_ == "json" else TextFormatter(role))
+    handler.setFormatter(TextFormatter(role) if text else JsonFormatter(role))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for name in _QUIET:

@@ -139,7 +139,8 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
         "INFO"
     )
-    log_format: Annotated[Literal["json", "text"], BeforeValidator(_lower)] = "json"
+    log_format: Annotated[Literal["auto", "json", "text"], BeforeValidator(_lower)] = "auto"
+    """`auto`: text on a terminal, else JSON."""
 
     @classmethod
     def settings_customise_sources(

@@ -30,7 +30,8 @@ from deploy.supervisor import Role, Supervisor
 folder, grace, linger = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 role = open(folder + "/role.py").read()
 command = [sys.executable, "-c", role]
-roles = [Role(name, [*command, name, folder, linger]) for name in ("first", "second")]
+stages = {"first": 0, "beside": 0, "second": 1}
+roles = [Role(name, [*command, name, folder, linger], stage) for name, stage in stages.items()]
 Supervisor(roles, grace).run()
 """
 
@@ -72,7 +73,7 @@ def alive(pid: int) -> bool:
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[Tree]:
     running = Tree(tmp_path)
-    eventually(lambda: len(running.pids()) == 2)
+    eventually(lambda: len(running.pids()) == 3)
     yield running
     running.process.kill()
     running.process.wait()
@@ -93,10 +94,9 @@ def test_sigterm_stops_the_roles_in_order_and_leaves_nothing(tree: Tree) -> None
     tree.process.send_signal(signal.SIGTERM)
 
     assert tree.process.wait(15) == 0
-    assert [(word, name) for word, name, _ in tree.events()[2:]] == [
-        ("stop", "first"),
-        ("stop", "second"),
-    ]
+    stopped = [name for word, name, _ in tree.events() if word == "stop"]
+    assert {*stopped[:2]} == {"first", "beside"}
+    assert stopped[2:] == ["second"]
     assert not any(alive(pid) for pid in pids.values())
 
 
@@ -106,12 +106,25 @@ def test_roles_stop_by_themselves_when_the_supervisor_is_killed(tree: Tree) -> N
     tree.process.kill()
 
     eventually(lambda: not any(alive(pid) for pid in pids.values()))
-    assert {name for word, name, _ in tree.events() if word == "stop"} == {"first", "second"}
+    assert {name for word, name, _ in tree.events() if word == "stop"} == pids.keys()
+
+
+def test_roles_of_a_stage_are_stopped_together(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, linger_s=2)
+    eventually(lambda: len(tree.pids()) == 3)
+
+    tree.process.send_signal(signal.SIGTERM)
+    eventually(lambda: sum(word == "stop" for word, *_ in tree.events()) == 2)
+    second = tree.pids()["second"]
+
+    assert alive(second)
+    assert tree.process.wait(15) == 0
+    assert not alive(second)
 
 
 def test_a_role_that_lingers_is_killed_after_the_grace_time(tmp_path: Path) -> None:
     tree = Tree(tmp_path, grace_s=0.3, linger_s=60)
-    eventually(lambda: len(tree.pids()) == 2)
+    eventually(lambda: len(tree.pids()) == 3)
     pids = tree.pids()
 
     tree.process.send_signal(signal.SIGTERM)
@@ -122,7 +135,7 @@ def test_a_role_that_lingers_is_killed_after_the_grace_time(tmp_path: Path) -> N
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     tree = Tree(tmp_path, grace_s=60, linger_s=60)
-    eventually(lambda: len(tree.pids()) == 2)
+    eventually(lambda: len(tree.pids()) == 3)
 
     tree.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)

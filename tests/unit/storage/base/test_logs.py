@@ -1,5 +1,7 @@
 import json
 import logging
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,3 +156,18 @@ def test_text_for_a_terminal_has_the_facts_behind_the_event() -> None:
     first, *_ = run("text")
 
     assert first.endswith("INFO    worker started port=1")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_automatic_is_text_on_a_terminal_and_json_elsewhere(terminal: bool) -> None:
+    read_end, write_end = pty.openpty() if terminal else os.pipe()
+
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, "auto"], stderr=write_end, check=False, timeout=30
+    )
+    os.close(write_end)
+
+    first = os.read(read_end, 1 << 16).splitlines()[0]
+    os.close(read_end)
+    assert first.startswith(b"{") is not terminal
+    assert b"started" in first
