@@ -8,12 +8,13 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from pacs import contexts, decoding
 from pacs.ingest import BATCH, Ingest
-from pacs.scp import commitment
+from pacs.scp import commitment, models
 from pacs.scp.acceptor import Acceptance
 from pacs.scp.commitment import Reporter
 from pacs.scp.echo import echo
-from pacs.scp.exchange import Service
+from pacs.scp.exchange import STORAGE, Offers
 from pacs.scp.find import find
 from pacs.scp.get import get
 from pacs.scp.limits import Limits
@@ -66,6 +67,7 @@ def serve_dicom(
         log.info("listening_tls", extra={"address": settings.bind, "port": listener.tls_port})
     stop.wait()
     listener.stop(GRACE_S)
+    decoding.shared().close()
 
 
 def dicom_listener(
@@ -79,7 +81,7 @@ def dicom_listener(
         Acceptance(
             settings.ae_title if settings.check_called_ae_title else None,
             accepts,
-            _services(settings, engine, store, spool, book),
+            _offers(settings, engine, store, spool, book),
         ),
         Limits(
             max_associations=settings.max_associations,
@@ -98,9 +100,9 @@ def _tls_port(settings: Settings) -> TlsPort | None:
     return TlsPort((settings.bind, settings.dicom_tls_port), ServerTls(settings.dicom_tls))
 
 
-def _services(
+def _offers(
     settings: Settings, engine: Engine, store: ObjectStore, spool: Spool, book: PeerBook
-) -> Mapping[int, Service]:
+) -> Offers:
     def matches(query: Query, limit: int) -> Iterator[Match]:
         return search.iterate(engine, query, limit)
 
@@ -110,19 +112,24 @@ def _services(
 
     locate, resolve = partial(_locate, engine), partial(_resolve, book)
     title = settings.ae_title
+    query = partial(
+        find,
+        search=matches,
+        find_peer=book.find,
+        ae_title=title,
+        max_results=settings.max_find_results,
+    )
+    to_others = partial(move, locate=locate, store=store, resolve=resolve, ae_title=title)
+    back = partial(get, locate=locate, store=store)
     return {
-        dimse.C_ECHO_RQ: echo,
-        dimse.C_STORE_RQ: partial(receive, spool=spool),
-        dimse.C_FIND_RQ: partial(
-            find,
-            search=matches,
-            find_peer=book.find,
-            ae_title=title,
-            max_results=settings.max_find_results,
-        ),
-        dimse.C_MOVE_RQ: partial(move, locate=locate, store=store, resolve=resolve, ae_title=title),
-        dimse.C_GET_RQ: partial(get, locate=locate, store=store),
-        dimse.N_ACTION_RQ: partial(commitment.act, resolve=resolve, note=note),
+        contexts.VERIFICATION: {dimse.C_ECHO_RQ: echo},
+        STORAGE: {dimse.C_STORE_RQ: partial(receive, spool=spool)},
+        **{uid: {dimse.C_FIND_RQ: query} for uid in models.FIND},
+        **{uid: {dimse.C_MOVE_RQ: to_others} for uid in models.MOVE},
+        **{uid: {dimse.C_GET_RQ: back} for uid in models.GET},
+        models.STORAGE_COMMITMENT: {
+            dimse.N_ACTION_RQ: partial(commitment.act, resolve=resolve, note=note)
+        },
     }
 
 
@@ -173,6 +180,7 @@ def work(
             log.warning("ingest_waits", extra={"reason": str(error), "pause_s": pause_s})
             stop.wait(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+    decoding.shared().close()
 
 
 def _report(reports: Reporter, stop: threading.Event) -> None:

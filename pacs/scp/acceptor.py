@@ -1,14 +1,14 @@
 """One connection from its first PDU to its last: the acceptor's side of PS3.8 9.2."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from pacs.scp import negotiation
 from pacs.scp.association import Association
-from pacs.scp.exchange import Caller, Service
+from pacs.scp.exchange import Caller, Offers
 from pacs.scp.limits import Limits
 from pacs.scp.metrics import Metrics
 from pacs.scp.negotiation import Admit
@@ -42,8 +42,8 @@ class Acceptance:
     ae_title: str | None
     """Our AE title, which must be called; None: any will do."""
     admit: Admit
-    services: Mapping[int, Service]
-    """Command field of a request → the service that answers it."""
+    offers: Offers
+    """What is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,12 @@ class Acceptor:
     def _serve(
         self, connection: Connection, request: AssociateRequest, address: str
     ) -> bytes | None:
-        answer, contexts = negotiation.negotiate(request)
+        answer, contexts = negotiation.negotiate(request, self.acceptance.offers)
         association = Association(
             Messages(connection, request.user.max_length),
             contexts,
             Caller(request.calling_ae_title, request.called_ae_title, address),
-            self.acceptance.services,
+            self.acceptance.offers,
             self.metrics,
             self.limits,
         )

@@ -5,8 +5,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from pacs.scp import models, status
-from pacs.scp.exchange import Caller, Context, Request, Response, Service
+from pacs.scp import status
+from pacs.scp.exchange import (
+    Caller,
+    Context,
+    Offers,
+    Request,
+    Response,
+    Service,
+    services_of,
+)
 from pacs.scp.limits import Limits
 from pacs.scp.metrics import Metrics
 from pacs.upper_layer import dimse
@@ -50,7 +58,7 @@ class Association:
         messages: Messages,
         contexts: Iterable[Context],
         caller: Caller,
-        services: Mapping[int, Service],
+        offers: Offers,
         metrics: Metrics,
         limits: Limits,
     ) -> None:
@@ -59,7 +67,7 @@ class Association:
         self._messages = messages
         self._contexts = {context.context_id: context for context in contexts}
         self._caller = caller
-        self._services = services
+        self._offers = offers
         self._metrics = metrics
         self._limits = limits
         self._request = Command(command_field=0)
@@ -162,7 +170,7 @@ class Association:
         try:
             final = self._refusal(request)
             if final is None:
-                yield from self._services[command.command_field](request, self)
+                yield from self._services(request)[command.command_field](request, self)
         except (AssociationLost, ProtocolFault):
             raise
         except ImagingError as error:
@@ -180,7 +188,7 @@ class Association:
         """PS3.7 C.5: what no service is asked."""
         command, syntax = request.command, request.context.abstract_syntax
         kind = command.command_field
-        if kind not in models.requests_of(syntax) or kind not in self._services:
+        if kind not in self._services(request):
             return Response(status.UNRECOGNIZED_OPERATION, "not a service of this SOP class")
         if kind in _REQUESTED:
             if command.requested_sop_class_uid != syntax:
@@ -192,6 +200,9 @@ class Association:
                 (0x00000002,),
             )
         return None
+
+    def _services(self, request: Request) -> Mapping[int, Service]:
+        return services_of(self._offers, request.context.abstract_syntax)
 
     def _dataset(self, context: Context) -> Iterator[memoryview]:
         for fragment in self._messages.read_dataset(context.context_id):

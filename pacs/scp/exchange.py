@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from pacs import contexts
 from pacs.upper_layer.dimse import Command
 from storage.base.errors import Malformed
 
@@ -118,11 +119,14 @@ class Exchange(Protocol):
 
 Service = Callable[[Request, Exchange], Iterable[Response]]
 
+STORAGE: Final = "storage"
+"""Stands in `Offers` for every storage SOP class."""
+Offers = Mapping[str, Mapping[int, Service]]
+"""SOP class → command field of a request → the service that answers it."""
 
-def by_sop_class(services: Mapping[str, Service]) -> Service:
-    """Return one service for a request that several SOP classes have, each with its own."""
 
-    def serve(request: Request, exchange: Exchange) -> Iterable[Response]:
-        return services[request.context.abstract_syntax](request, exchange)
-
-    return serve
+def services_of(offers: Offers, abstract_syntax: str) -> Mapping[int, Service]:
+    """Return the services of an abstract syntax, none when we do not offer it."""
+    if contexts.is_storage(abstract_syntax):
+        return offers.get(STORAGE, {})
+    return offers.get(abstract_syntax, {})

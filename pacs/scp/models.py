@@ -1,14 +1,12 @@
-"""The SOP classes we serve beside storage: information models and requests of each.
+"""The SOP classes of our services beside storage, and the information models of queries.
 
 Query/Retrieve: PS3.4 C.6; Modality Worklist: Annex K; Modality Performed Procedure
 Step: Annex F; Storage Commitment: Annex J.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-from pacs import contexts
-from pacs.upper_layer import dimse
 from storage.archive.model import Level
 
 Levels = tuple[Level, ...]
@@ -47,19 +45,3 @@ UNIQUE_KEYS: Final[Mapping[Level, str]] = {
     Level.IMAGE: "SOPInstanceUID",
 }
 """The unique key of each level (PS3.4 C.6.1.1 and C.6.2.1)."""
-
-_STORAGE: Final = frozenset({dimse.C_STORE_RQ})
-_REQUESTS: Final[Mapping[str, frozenset[int]]] = {
-    contexts.VERIFICATION: frozenset({dimse.C_ECHO_RQ}),
-    **dict.fromkeys(FIND, frozenset({dimse.C_FIND_RQ})),
-    **dict.fromkeys(MOVE, frozenset({dimse.C_MOVE_RQ})),
-    **dict.fromkeys(GET, frozenset({dimse.C_GET_RQ})),
-    STORAGE_COMMITMENT: frozenset({dimse.N_ACTION_RQ}),
-}
-SERVICES: Final = frozenset(_REQUESTS)
-"""The abstract syntaxes we serve that are not storage SOP classes."""
-
-
-def requests_of(abstract_syntax: str) -> Collection[int]:
-    """Return the requests that an accepted context carries (PS3.4 A.4, B.2, C.4, F.7, J.3, K.4)."""
-    return _REQUESTS.get(abstract_syntax, _STORAGE)

@@ -10,7 +10,7 @@ from typing import Final
 
 from pacs import contexts
 from pacs.scp import models
-from pacs.scp.exchange import Context, Options
+from pacs.scp.exchange import Context, Offers, Options, services_of
 from pacs.upper_layer.connection import MAX_PDU_BYTES
 from pacs.upper_layer.pdu import (
     APPLICATION_CONTEXT,
@@ -93,7 +93,9 @@ def refuse(
     return None if admit(request.calling_ae_title, address) else CALLING_NOT_RECOGNIZED
 
 
-def negotiate(request: AssociateRequest) -> tuple[AssociateAccept, tuple[Context, ...]]:
+def negotiate(
+    request: AssociateRequest, offers: Offers
+) -> tuple[AssociateAccept, tuple[Context, ...]]:
     """Answer every proposed context; return the A-ASSOCIATE-AC and the contexts accepted."""
     proposed_roles = request.user.roles
     roles = {uid: _roles(uid, proposed) for uid, proposed in proposed_roles.items()}
@@ -102,7 +104,7 @@ def negotiate(request: AssociateRequest) -> tuple[AssociateAccept, tuple[Context
         for uid, asked in request.user.extended.items()
         if (able := _extended(uid, asked)) is not None
     }
-    results = tuple(_result(context, roles) for context in request.contexts)
+    results = tuple(_result(context, roles, offers) for context in request.contexts)
     accepted = tuple(
         Context(
             proposed.context_id,
@@ -127,9 +129,9 @@ def negotiate(request: AssociateRequest) -> tuple[AssociateAccept, tuple[Context
     return answer, accepted
 
 
-def _result(proposed: ProposedContext, roles: Mapping[str, Roles]) -> ContextResult:
+def _result(proposed: ProposedContext, roles: Mapping[str, Roles], offers: Offers) -> ContextResult:
     uid = proposed.abstract_syntax
-    if not (uid in models.SERVICES or contexts.is_storage(uid)):
+    if not services_of(offers, uid):
         return _no(proposed, NO_ABSTRACT_SYNTAX)
     role = roles.get(uid)
     if role and not (role.scu or role.scp):
@@ -146,14 +148,14 @@ def _no(proposed: ProposedContext, result: int) -> ContextResult:
 
 
 def _syntax(proposed: ProposedContext) -> str | None:
-    if proposed.abstract_syntax not in models.SERVICES:
+    if contexts.is_storage(proposed.abstract_syntax):
         return contexts.choose(proposed.transfer_syntaxes)
     return next((uid for uid in _QUERY_SYNTAXES if uid in proposed.transfer_syntaxes), None)
 
 
 def _roles(uid: str, proposed: Roles) -> Roles:
     """PS3.7 D.3.3.4: the acceptor may turn a role down, never offer one."""
-    return Roles(scu=proposed.scu, scp=proposed.scp and uid not in models.SERVICES)
+    return Roles(scu=proposed.scu, scp=proposed.scp and contexts.is_storage(uid))
 
 
 def _extended(uid: str, asked: bytes) -> bytes | None:

@@ -126,7 +126,7 @@ def test_bytes_that_rotted_are_not_vouched_for(
         if path.is_file() and path.stat().st_size and held.object_key.endswith(path.name)
     )
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1
+    content[held.dataset_offset + held.dataset_size - 1] ^= 1
     path.chmod(0o600)
     path.write_bytes(content)
     console.ask("2.25.1", "2.25.2")
