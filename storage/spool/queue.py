@@ -50,11 +50,10 @@ _NAME: Final = re.compile(r"(\d{20})-[0-9a-f]{32}-([0-9a-f]{32})-(\d+)\.dcm")
 _PACK_NAME: Final = re.compile(r"(\d{20})-[0-9a-f]{32}-(\d+)-(\d+)\.pack")
 _SETTLED: Final = re.compile(r"(\d{20})~(.+)")
 
-_FREE_CHECK_BYTES: Final = 8 << 20
-"""Free space is looked at when an object begins and after so many bytes of it."""
+_FREE_CHECK_BYTES: Final = 1 << 20
+"""Free space is looked at after so many bytes of all objects together."""
 _FREE_CHECK_S: Final = 0.05
-_FREE_CHECK_SHARED_BYTES: Final = 1 << 20
-"""Objects that begin within this time, and within so many bytes, share one look."""
+"""And when an object begins so long after the last look."""
 _BACKLOG_CHECK_S: Final = 2.0
 _ORPHAN_S: Final = 1.0
 """An open pack is looked at when it is there for so long."""
@@ -104,7 +103,6 @@ class Incoming:
         self._spool = spool
         self._head = head
         self._hash = xxh3_128()
-        self._unchecked = 0
         self._fault: StoreUnavailable | None = None
         self._sealed = ""
 
@@ -140,10 +138,7 @@ class Incoming:
         self._hash.update(buffer)
         count = len(buffer)
         try:
-            self._unchecked += count
-            if self._unchecked >= _FREE_CHECK_BYTES:
-                self._unchecked = 0
-                self._spool.check_free()
+            self._spool.count_unlooked(count)
             write_all(self._file, buffer)
         except OSError as error:
             self._fault = self._spool.unavailable(error)
@@ -313,13 +308,20 @@ class Spool:
             now_s = time.monotonic()
             if (
                 now_s - self._free_checked_s >= _FREE_CHECK_S
-                or self._unlooked_bytes >= _FREE_CHECK_SHARED_BYTES
+                or self._unlooked_bytes >= _FREE_CHECK_BYTES
             ):
                 self.check_free()
                 self._free_checked_s, self._unlooked_bytes = now_s, 0
             self._check_backlog(now_s)
         except OSError as error:
             raise self.unavailable(error) from error
+
+    def count_unlooked(self, count: int) -> None:
+        """Raise OSError when the disk has less free than the reserve; looks now and then."""
+        self._unlooked_bytes += count
+        if self._unlooked_bytes >= _FREE_CHECK_BYTES:
+            self._unlooked_bytes = 0
+            self.check_free()
 
     def check_free(self) -> None:
         """Raise OSError when the disk has less free than the reserve."""
@@ -342,7 +344,6 @@ class Spool:
     def sealed_one(self, size: int) -> None:
         """Count and announce a new record."""
         self._backlog_bytes += size
-        self._unlooked_bytes += size
         now_s = time.monotonic()
         if now_s - self._rung_s >= _RING_GAP_S:
             self._rung_s = now_s

@@ -33,6 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     server = Serving(
         tmp_path_factory.mktemp("server"),
         {
+            "LIENTHONG_DICOM_PROCESSES": "1",
             "LIENTHONG_MAX_ASSOCIATIONS": "1024",
             "LIENTHONG_MAX_ASSOCIATIONS_PER_PEER": "1024",
         },
@@ -162,7 +163,7 @@ def test_two_thousand_descriptors_are_no_limit(server: Serving) -> None:
 
 def test_peers_that_die_in_the_middle_of_an_object_leave_nothing_behind(server: Serving) -> None:
     port, pid = server.dicom_port, server.role("dicom")
-    half = message(CT_CONTEXT, store_request("1.2.3"), bytes(20_000))[:-5000]
+    half = message(CT_CONTEXT, store_request("1.2.3"), bytes(200_000))[:-5000]
     spool = Path(server.environment["LIENTHONG_DATA_DIR"]) / "spool"
     with many_descriptors(), ExitStack() as crowd:
         for _ in range(CROWD):
