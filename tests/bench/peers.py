@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,7 +16,9 @@ from typing import Any, Self
 
 from tests.fixtures import programs
 
-START_S = 30.0
+START_S = 60.0
+_PROGRAM = (sys.executable, "-m", "deploy.cli")
+_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 def free_port() -> int:
@@ -37,6 +40,9 @@ class Archive:
     environment: Mapping[str, str] = field(default_factory=dict)
     count: Callable[[], int] | None = None
     """Instances that a query finds now; None when the program has no index."""
+    http_port: int = 0
+    headers: Callable[[], Mapping[str, str]] = dict
+    """What an HTTP request must say to be let in."""
     raw: bool = False
     """Takes length-prefixed bytes and not DICOM."""
     process: subprocess.Popen[bytes] | None = None
@@ -49,7 +55,7 @@ class Archive:
 
     def __enter__(self) -> Self:
         """Start it and wait until its DICOM port answers."""
-        log = (self.folder / f"{self.name}.log").open("wb")
+        log = (self.folder / "archive.log").open("wb")
         self.process = subprocess.Popen(
             self.command,
             stdout=log,
@@ -60,6 +66,7 @@ class Archive:
         deadline = time.monotonic() + START_S
         while not self._ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
                 raise RuntimeError(f"{self.name} did not start: see {log.name}")
             time.sleep(0.1)
         return self
@@ -84,8 +91,8 @@ class Archive:
         return True
 
 
-def lienthong(folder: Path) -> Archive:
-    """Ours, on the embedded defaults."""
+def lienthong(folder: Path, name: str = "Lienthong") -> Archive:
+    """Ours, on the embedded defaults; `folder` may have been used before."""
     dicom, http = free_port(), free_port()
     environment = {
         "LIENTHONG_DATA_DIR": str(folder / "data"),
@@ -93,54 +100,72 @@ def lienthong(folder: Path) -> Archive:
         "LIENTHONG_HTTP_PORT": str(http),
         "LIENTHONG_LOG_LEVEL": "WARNING",
     }
-    program = str(Path(sys.executable).with_name("lienthong"))
     secret: list[str] = []
 
-    def count() -> int:
+    def headers() -> Mapping[str, str]:
         if not secret:
-            _fetch(f"http://127.0.0.1:{http}/health/ready", {})
-            made = subprocess.run(
-                [program, "token", "create", "--role", "admin"],
-                env={**os.environ, **environment},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            secret.append(made.stdout.strip())
-        studies = _fetch(
-            f"http://127.0.0.1:{http}/dicom-web/studies?PatientID=BENCH&limit=1000",
-            {"Authorization": f"Bearer {secret[0]}", "Accept": "application/dicom+json"},
-        )
+            fetch(f"http://127.0.0.1:{http}/health/ready")
+            secret.append(command(environment, "token", "create", "--role", "admin"))
+        return {"Authorization": f"Bearer {secret[0]}"}
+
+    def count() -> int:
+        url = f"http://127.0.0.1:{http}/dicom-web/studies?PatientID=BENCH&limit=1000"
+        studies = fetch(url, {**headers(), "Accept": "application/dicom+json"})
         return sum(study["00201208"]["Value"][0] for study in studies or ())
 
-    return Archive("Lienthong", "LIENTHONG", [program, "serve"], folder, dicom, environment, count)
-
-
-def orthanc(folder: Path) -> Archive | None:
-    """Orthanc as Debian packages it, on its defaults (it syncs), without plugins."""
-    program = programs.find("Orthanc")
-    if program is None:
-        return None
-    dicom, http = free_port(), free_port()
-    (folder / "orthanc.json").write_text(
-        json.dumps(
-            {
-                "Name": "ORTHANC",
-                "DicomAet": "ORTHANC",
-                "DicomPort": dicom,
-                "HttpPort": http,
-                "RemoteAccessAllowed": False,
-                "AuthenticationEnabled": False,
-                "StorageDirectory": str(folder / "orthanc"),
-                "IndexDirectory": str(folder / "orthanc"),
-                "DicomAlwaysAllowStore": True,
-                "DicomCheckCalledAet": False,
-            }
-        )
+    serve = [*_PROGRAM, "serve"]
+    return Archive(
+        name, "LIENTHONG", serve, folder, dicom, environment, count, http, headers=headers
     )
 
+
+def command(environment: Mapping[str, str], *arguments: str) -> str:
+    """Run our command line on the data folder that `environment` names; return what it prints."""
+    made = subprocess.run(
+        [*_PROGRAM, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return made.stdout.strip()
+
+
+def orthanc(
+    folder: Path, *, dicomweb: bool = False, destination: tuple[str, int] | None = None
+) -> Archive | None:
+    """Orthanc as Debian packages it, on its defaults (it syncs); plugins only with `dicomweb`.
+
+    `destination` is the AE title and port of the one that it may C-MOVE to.
+    """
+    program = programs.find("Orthanc")
+    if program is None or (dicomweb and not _PLUGIN.exists()):
+        return None
+    dicom, http = free_port(), free_port()
+    configuration: dict[str, object] = {
+        "Name": "ORTHANC",
+        "DicomAet": "ORTHANC",
+        "DicomPort": dicom,
+        "HttpPort": http,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "StorageDirectory": str(folder / "orthanc"),
+        "IndexDirectory": str(folder / "orthanc"),
+        "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
+        "DicomCheckCalledAet": False,
+    }
+    if dicomweb:
+        configuration["Plugins"] = [str(_PLUGIN)]
+    if destination:
+        title, port = destination
+        configuration["DicomModalities"] = {"destination": [title, "127.0.0.1", port]}
+    (folder / "orthanc.json").write_text(json.dumps(configuration))
+
     def count() -> int:
-        return int(_fetch(f"http://127.0.0.1:{http}/statistics", {})["CountInstances"])
+        return int(fetch(f"http://127.0.0.1:{http}/statistics")["CountInstances"])
 
     # Without TCP_NODELAY its answers meet the sender's delayed acknowledgement: 44 ms each.
     return Archive(
@@ -151,6 +176,7 @@ def orthanc(folder: Path) -> Archive | None:
         dicom,
         {"TCP_NODELAY": "1"},
         count,
+        http,
     )
 
 
@@ -185,7 +211,40 @@ def sink(folder: Path) -> Archive:
     )
 
 
-def _fetch(url: str, headers: Mapping[str, str]) -> Any:  # JSON of a shape the caller knows
-    request = urllib.request.Request(url, headers=dict(headers))
-    with urllib.request.urlopen(request, timeout=10) as answer:
+def fetch(
+    url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+) -> Any:  # JSON of a shape the caller knows
+    """Return the JSON that a GET gives, or a POST of `body`."""
+    request = urllib.request.Request(url, body, dict(headers or {}))
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read() or b"null")
+
+
+def versions() -> str:
+    """Name the versions of the others that are installed."""
+    found = [
+        _version(name, option)
+        for name, option in (("Orthanc", "--version"), ("storescp", "--version"))
+        if programs.find(name)
+    ]
+    if _PLUGIN.exists():
+        found.append(f"DICOMweb plugin {_PLUGIN.resolve().name.partition('.so.')[2]}")
+    return ", ".join(found)
+
+
+def _version(name: str, option: str) -> str:
+    said = subprocess.run(
+        [str(programs.find(name)), option], capture_output=True, text=True, check=False
+    )
+    number = re.search(r"[0-9]+(\.[0-9]+)+", said.stdout + said.stderr)
+    return f"{name} {number[0] if number else '?'}"
+
+
+def made(name: str, make: Callable[[Path], Archive | None], scratch: Path) -> Archive | None:
+    """Make an archive on a folder of its own; say it loudly when its program is not installed."""
+    folder = scratch / name
+    folder.mkdir()
+    archive = make(folder)
+    if archive is None:
+        print(f"!!! LEFT OUT: {name} is not installed !!!")
+    return archive
