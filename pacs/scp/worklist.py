@@ -17,6 +17,7 @@ from pacs.scp.encoding import Encoder
 from pacs.scp.exchange import Exchange, Request, Response
 from pacs.scp.identifiers import SPECIFIC_CHARACTER_SET, Key
 from pacs.scp.texts import Texts
+from pacs.scp.worklist_keys import ATTRIBUTES
 from storage.access.peers import Peer
 from storage.base.errors import ImagingError
 
@@ -45,17 +46,16 @@ Remember = Callable[[Asked, int], None]
 """Keeps a query and how many entries matched, so that somebody can ask why one did not."""
 
 
-def find(  # noqa: PLR0913 - bound once, in `pacs.service`
+def find(
     request: Request,
     exchange: Exchange,
     *,
     search: Search,
-    supported: Iterable[str],
     find_peer: Callable[[str], Peer | None],
     remember: Remember,
     max_results: int,
 ) -> Iterator[Response]:
-    """Answer a query with the steps that match; `supported` are the dotted keywords we have.
+    """Answer a query with the steps that match.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def find(  # noqa: PLR0913 - bound once, in `pacs.service`
         keys, context.transfer_syntax, Texts(asked.peer, found.specific_character_set)
     )
     pending = status.PENDING
-    if _unsupported(keys, frozenset(supported)):
+    if _unsupported(keys):
         pending = status.PENDING_OPTIONAL_KEYS
     final, number = Response(status.SUCCESS), 0
     for entry in search(asked, max_results + 1):
@@ -97,12 +97,12 @@ def _remember(remember: Remember, asked: Asked, number: int) -> None:
         log.warning("worklist_query_not_kept", extra={"reason": str(error)})
 
 
-def _unsupported(keys: Iterable[Key], supported: frozenset[str]) -> bool:
+def _unsupported(keys: Iterable[Key]) -> bool:
     """Whether an attribute is asked for that no entry has (PS3.4 K.4.1.1.4, status FF01)."""
     return any(
-        _unsupported(key.items, supported)
+        _unsupported(key.items)
         if key.items
-        else key.keyword not in supported and key.tag != SPECIFIC_CHARACTER_SET
+        else key.keyword not in ATTRIBUTES and key.tag != SPECIFIC_CHARACTER_SET
         for key in keys
     )
 

@@ -37,21 +37,6 @@ ENTRY: Attributes = {
         }
     ],
 }
-SUPPORTED = frozenset(
-    {
-        "PatientName",
-        "PatientID",
-        "PatientBirthDate",
-        "StudyInstanceUID",
-        "RequestedProcedureCodeSequence",
-        STEP,
-        f"{STEP}.Modality",
-        f"{STEP}.ScheduledStationAETitle",
-        f"{STEP}.ScheduledProcedureStepStartDate",
-        f"{STEP}.ScheduledProtocolCodeSequence",
-        f"{STEP}.ScheduledProtocolCodeSequence.CodeValue",
-    }
-)
 
 
 def query(step: dict[str, Any] | None = None, **keys: Any) -> Dataset:
@@ -75,7 +60,6 @@ def answers(
     options = {key: named.pop(key) for key in ("transfer_syntax", "options") if key in named}
     given: dict[str, Any] = {
         "search": lambda _asked, _limit: iter(entries),
-        "supported": SUPPORTED,
         "find_peer": lambda _title: None,
         "remember": lambda _asked, _number: None,
         "max_results": 10,
@@ -172,7 +156,7 @@ def test_keys_reach_the_search_by_dotted_keyword() -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        query(PatientComments=""),
+        query(ContentCreatorName=""),
         query({"ContentDate": ""}),
         query(PatientID="", IconImageSequence=[]),
     ],
