@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.commands import diagnosis, holding, peers, serving, tokens, transfer
+from deploy.commands import commitments, diagnosis, holding, peers, serving, tokens, transfer
 from deploy.commands.options import err
 from storage.base.errors import ImagingError
 
@@ -24,6 +24,7 @@ app.command("send")(transfer.send)
 app.add_typer(peers.app, name="peer")
 app.add_typer(tokens.app, name="token")
 app.add_typer(holding.app, name="quarantine")
+app.add_typer(commitments.app, name="commitment")
 
 
 @app.callback(invoke_without_command=True)

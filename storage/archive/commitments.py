@@ -17,7 +17,7 @@ from sqlalchemy import RowMapping, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.archive.commitment_tables import commitments as table
-from storage.base.errors import Conflict
+from storage.base.errors import Conflict, NotFound
 from storage.db.engine import Session
 
 WAITING: Final = "waiting"
@@ -48,6 +48,9 @@ class Commitment:
     """SOP Instance UID → Failure Reason (0008,1197); None: not verified yet."""
     id: int = 0
     """Given by the archive."""
+    state: str = WAITING
+    due_at: datetime | None = None
+    """When it is taken next."""
 
 
 def request(session: Session, asked: Commitment) -> None:
@@ -121,6 +124,30 @@ def _change(session: Session, commitment_id: int, **values: object) -> None:
     session.execute(update(table).where(table.c.id == commitment_id).values(**values))
 
 
+def list_open(session: Session, *, limit: int = 100) -> list[Commitment]:
+    """Return the newest `limit` commitments that were not reported."""
+    statement = select(table).where(table.c.state != REPORTED).order_by(table.c.id.desc())
+    return [_commitment(row) for row in session.execute(statement.limit(limit)).mappings()]
+
+
+def retry(session: Session, commitment_id: int, now: datetime) -> None:
+    """Report one at once, as if it were asked for now; its instances are read again.
+
+    Raises
+    ------
+    NotFound
+        None that waits or is parked has this id.
+    """
+    again = (
+        update(table)
+        .where(table.c.id == commitment_id, table.c.state != REPORTED)
+        .values(state=WAITING, requested_at=now, due_at=now, attempts=0, failures=None)
+        .returning(table.c.id)
+    )
+    if session.execute(again).one_or_none() is None:
+        raise NotFound(f"no open commitment has id {commitment_id}")
+
+
 def count(session: Session, state: str) -> int:
     """Return how many are in a state."""
     found = session.scalar(select(func.count()).where(table.c.state == state))
@@ -138,4 +165,6 @@ def _commitment(row: RowMapping) -> Commitment:
         row["attempts"],
         row["failures"],
         row["id"],
+        row["state"],
+        row["due_at"],
     )

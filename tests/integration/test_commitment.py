@@ -1,9 +1,12 @@
 """Storage commitment from the request to the report, with pynetdicom as the modality."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,11 @@ from storage.access import peers
 from storage.access.peers import Peer
 from storage.archive import commitments
 from storage.base.clock import utc_now
+from storage.base.errors import NotFound
 from storage.db.engine import transaction
 from tests.fixtures.dicom_files import ct_slice, encode
 from tests.fixtures.raw_peer import RawPeer, store_request
-from tests.fixtures.server import DicomServer
+from tests.fixtures.server import DicomServer, in_thread
 from tests.fixtures.serving import free_port
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -244,3 +248,39 @@ def test_transaction_uid_of_other_instances_is_refused(console: Console) -> None
     console.ask("2.25.1")
 
     assert console.ask("2.25.2") == 0x0110
+
+
+def test_parked_report_is_listed_and_can_be_tried_again(
+    console: Console, reporter: commitment.Reporter
+) -> None:
+    console.ask("2.25.1")
+    reporter.run_once(utc_now() + commitment.GIVE_UP + timedelta(seconds=1))
+
+    with transaction(console.server.engine) as session:
+        [parked] = commitments.list_open(session)
+        commitments.retry(session, parked.id, utc_now())
+    with console.listening():
+        reporter.run_once()
+
+    assert (parked.state, parked.transaction_uid) == (commitments.PARKED, TRANSACTION)
+    assert len(console.reports) == 1
+    with transaction(console.server.engine) as session:
+        assert commitments.list_open(session) == []
+        with pytest.raises(NotFound, match="no open commitment"):
+            commitments.retry(session, parked.id, utc_now())
+
+
+def test_worker_reports_without_being_told(console: Console) -> None:
+    server, stop = console.server, threading.Event()
+    work = partial(service.work, server.settings, server.engine, server.store, server.spool, stop)
+    worker = in_thread(work)
+
+    with console.listening():
+        console.ask("2.25.1")
+        deadline = time.monotonic() + 10
+        while not console.reports and time.monotonic() < deadline:
+            time.sleep(0.05)
+    stop.set()
+    worker.join(10)
+
+    assert [kind for kind, _, _ in console.reports] == [1]
