@@ -46,7 +46,7 @@ def main() -> None:
     try:
         app()
     except ImagingError as error:
-        err.print(f"lienthong: {error}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"lienthong: {error}", soft_wrap=True)
         sys.exit(1)
 
 

@@ -56,11 +56,14 @@ def examine(node: Node) -> Iterator[Finding]:
         yield _tried(subject, probe)
     if node.settings.dicom_tls:
         yield _certificate(node.settings, node.settings.dicom_tls)
-    yield _tried("schema", lambda: migrations.require_head(node.engine))
+    schema = _tried("schema", lambda: migrations.require_head(node.engine))
+    yield schema
     yield _tried("http", lambda: _http_answers(node.settings))
     backlog = node.spool.backlog()
     yield _counted("backlog", backlog.count, "objects wait for ingest", normal=1000)
     yield _counted("parked", len(node.spool.parked()), "objects could not be processed")
+    if not schema.well:  # the tables may be others than ours
+        return
     with suppress(ImagingError), transaction(node.engine) as session:
         yield _counted("quarantine", quarantine.count(session), "objects held")
         known = peers.list_all(session)
@@ -104,5 +107,8 @@ def _http_answers(settings: Settings) -> None:
     url = f"http://{probes.reachable(settings.bind)}:{settings.http_port}/health/live"
     try:
         urllib.request.urlopen(url, timeout=5).close()
-    except (urllib.error.URLError, OSError) as error:
-        raise ImagingError(f"{url}: {error}") from error
+    except urllib.error.HTTPError as error:
+        raise ImagingError(f"{url}: status {error.code}") from error
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ImagingError(f"{url}: {getattr(reason, 'strerror', None) or reason}") from error

@@ -70,14 +70,17 @@ def _send(sender: Sender, file: _File) -> str:
             memoryview(content) as whole,
             whole[file.dataset_offset :] as dataset,
         ):
-            status = sender.send(
+            answer = sender.exchange(
                 Outgoing(
                     file.sop_class_uid, file.sop_instance_uid, file.transfer_syntax_uid, (dataset,)
                 )
             )
     except (ImagingError, OSError) as error:
         return str(error)
-    return "" if status == 0 or status in WARNINGS else f"the peer answers status {status:04X}"
+    if not answer.status or answer.status in WARNINGS:
+        return ""
+    comment = f": {answer.error_comment}" if answer.error_comment else ""
+    return f"the peer answers status {answer.status:04X}{comment}"
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def guess_transfer_syntax(buffer: Buffer, offset: int = 0) -> str:
     if int.from_bytes(start[:2], "big") in _FIRST_GROUPS and explicit:
         return contexts.EXPLICIT_VR_BIG_ENDIAN
     if explicit or int.from_bytes(start[:2], "little") not in _FIRST_GROUPS:
-        raise Malformed(f"no dataset at byte {offset}: {start.hex(' ')} is no first element")
+        raise Malformed(f"not DICOM: no dataset begins at byte {offset}")
     (length,) = struct.unpack_from("<I", start, 4)
     if length != _UNDEFINED and length > len(buffer) - offset - _SHORT:
         raise Malformed(f"no dataset at byte {offset}: the first element runs past the end")

@@ -3,20 +3,22 @@
 from typing import Final
 
 import typer
+from rich.text import Text
 
 from deploy import doctor
-from deploy.commands.options import Config, load, out, table
+from deploy.commands.options import Config, load, out, require_folder, table
 from deploy.node import Node
 from storage.base.errors import ImagingError
 
-GOOD: Final = "[green]ok[/green]"
-BAD: Final = "[red]no[/red]"
-LOOK: Final = "[yellow]look[/yellow]"
+GOOD: Final = Text("ok", "green")
+BAD: Final = Text("no", "red")
+LOOK: Final = Text("look", "yellow")
 
 
 def examine(config: Config = None) -> None:
     """Try every part of this node and every registered peer."""
     given = load(config)
+    require_folder(given)
     shown = table("part", "", "what it says", "what to do")
     try:
         with Node.of(given) as node:

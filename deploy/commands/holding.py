@@ -7,6 +7,7 @@ import typer
 
 from deploy.commands.options import Config, opened, out, table
 from storage.archive import quarantine
+from storage.base.errors import Conflict
 from storage.db.engine import transaction
 
 app = typer.Typer(help="Objects that were received and kept aside.", no_args_is_help=True)
@@ -38,15 +39,18 @@ def list_held(
 @app.command()
 def export(
     held_id: HeldId,
-    path: Annotated[Path, typer.Argument(help="File to write; it must not exist.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; it must not exist.")],
     config: Config = None,
 ) -> None:
     """Write the held object to a file, exactly as it was received."""
     with opened(config) as node:
         with transaction(node.engine) as session:
             one = quarantine.get(session, held_id)
-        with path.open("xb") as file:
-            file.writelines(node.store.stream(one.object_key))
+        try:
+            with path.open("xb") as file:
+                file.writelines(node.store.stream(one.object_key))
+        except OSError as error:
+            raise Conflict(f"{path}: {error.strerror}") from error
     out.print(f"{path}: {one.reason}, {one.detail}")
 
 

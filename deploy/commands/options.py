@@ -1,5 +1,6 @@
 """Options and openings that several commands share."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,15 @@ from rich.table import Table
 
 from deploy.node import Node, prepare
 from storage.base import logs, settings
+from storage.base.errors import NotFound
 from storage.base.settings import Settings
 
-# wide when it goes to a file or a pipe, so that a line stays a line
-out: Final = Console(width=None if sys.stdout.isatty() else 240)
-err: Final = Console(stderr=True)
+# Much of what is shown was written by peers: it is text, no markup and no emoji.
+# Wide when it goes to a file or a pipe, so that a line stays a line.
+out: Final = Console(
+    width=None if sys.stdout.isatty() else 240, markup=False, emoji=False, highlight=False
+)
+err: Final = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def table(*headings: str) -> Table:
@@ -44,5 +49,16 @@ def load(config: Path | None) -> Settings:
 def opened(config: Path | None) -> Iterator[Node]:
     """Open the node's parts for one command, with the newest schema."""
     given = load(config)
+    if config is None and "LIENTHONG_DATA_DIR" not in os.environ:
+        require_folder(given)  # else every folder that a command is tried in gets an empty archive
     with prepare(given), Node.of(given) as node:
         yield node
+
+
+def require_folder(given: Settings) -> None:
+    """Raise `NotFound` unless the data folder is there."""
+    if not given.data_dir.is_dir():
+        raise NotFound(
+            f"{given.data_dir}: no server has its data here; name its folder in "
+            "LIENTHONG_DATA_DIR, or begin one with `lienthong migrate`"
+        )

@@ -18,8 +18,8 @@ AETitle = Annotated[str, typer.Argument(metavar="AE_TITLE", help="The peer's AE 
 @app.command()
 def add(  # noqa: PLR0913 - each is an option of the command
     ae_title: AETitle,
-    host: Annotated[str, typer.Argument(help="Host name or address of the peer.")],
-    port: Annotated[int, typer.Argument(min=1, max=65535, help="Its DICOM port.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Its host name or address.")],
+    port: Annotated[int, typer.Argument(metavar="PORT", min=1, max=65535, help="Its DICOM port.")],
     description: Annotated[str, typer.Option(help="What it is, for people.")] = "",
     text_profile: Annotated[
         TextProfile, typer.Option(help="The letters that it can show.")

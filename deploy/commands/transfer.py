@@ -15,16 +15,22 @@ from storage.access import peers
 from storage.base.errors import Malformed
 from storage.db.engine import Session, transaction
 
-Paths = Annotated[list[Path], typer.Argument(exists=True, help="DICOM files, or folders of them.")]
+Paths = Annotated[
+    list[Path], typer.Argument(metavar="PATH", exists=True, help="DICOM files, or folders of them.")
+]
 
 
 def import_folder(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="What to import.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="What to import."),
+    ],
     config: Config = None,
 ) -> None:
     """Take every DICOM file below FOLDER into the archive.
 
-    It can be stopped at any time and started again: it goes on where it was.
+    It can be stopped at any time and started again: it goes on where it was. Every file
+    that is not in the archive at the end is named with the reason.
     """
     total = sum(1 for _ in importing.files_below(folder))
     counted = {"stored": 0, "duplicate": 0, "failed": 0}
@@ -37,7 +43,7 @@ def import_folder(
 
         failed = importing.import_folder(node, folder, progress)
     for one in failed:
-        out.print(f"{one.path}: {one.detail}", markup=False, soft_wrap=True)
+        out.print(f"{one.path}: {one.detail}", soft_wrap=True)
     out.print(
         f"{counted['stored']} stored, {counted['duplicate']} held before, "
         f"{counted['failed']} failed of {total} files"
@@ -64,7 +70,7 @@ def send(
                 to, node.settings.ae_title, files, lambda: bar.advance(task)
             )
     for path, reason in failed:
-        out.print(f"{path}: {reason}", markup=False, soft_wrap=True)
+        out.print(f"{path}: {reason}", soft_wrap=True)
     out.print(f"{len(files) - len(failed)} sent, {len(failed)} failed of {len(files)} files")
     if failed:
         raise typer.Exit(1)

@@ -119,6 +119,16 @@ class Sender:
 
         Raises
         ------
+        NotSupported, PeerUnavailable
+            As `exchange`.
+        """
+        return self.exchange(outgoing, originator).status or 0
+
+    def exchange(self, outgoing: Outgoing, originator: Originator | None = None) -> Command:
+        """Send one SOP Instance and return the peer's C-STORE-RSP (PS3.7 9.3.1.2).
+
+        Raises
+        ------
         NotSupported
             The peer does not take this SOP class in this transfer syntax.
         PeerUnavailable
@@ -133,13 +143,12 @@ class Sender:
                 f"in {contexts.name_of(outgoing.transfer_syntax_uid)}"
             )
         try:
-            response = association.request(
+            return association.request(
                 context_id, store_request(outgoing, originator), outgoing.dataset
             )
         except BaseException:
             del self._open[self._group_of[outgoing.sop_class_uid]]
             raise
-        return response.status or 0
 
     def close(self) -> None:
         """Release what is open."""
