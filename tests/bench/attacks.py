@@ -22,6 +22,7 @@ from tests.bench.peers import Archive
 from tests.fixtures.dicom_files import ct_slice, encode
 from tests.fixtures.processes import Use
 from tests.fixtures.raw_peer import CT_CONTEXT, RawPeer, message, request_pdu, store_request
+from tests.fixtures.serving import descendants
 from tests.integration import test_acceptor_fuzz as fuzz
 
 GIVE_UP_S: Final = 30.0
@@ -100,7 +101,7 @@ def wait_until_well(archive: Archive) -> None:
 
 def fuzzed(archive: Archive, count: int = 1000) -> str:
     """Hold mutated conversations; say what became of memory, threads and echo."""
-    before = Use.of(archive.pid)
+    before = resident_bytes(archive)
     chance = random.Random(fuzz.SEED)
     original = fuzz.whole_conversation()
     slowest_s = 0.0
@@ -109,9 +110,13 @@ def fuzzed(archive: Archive, count: int = 1000) -> str:
         fuzz.converse(archive.dicom_port, parts, chance)
         if number % 100 == 0:
             slowest_s = max(slowest_s, echo_after(archive) or GIVE_UP_S)
-    after = Use.of(archive.pid)
-    grown = (after.resident_bytes - before.resident_bytes) / MIB
+    grown = (resident_bytes(archive) - before) / MIB
     return f"alive, {grown:+.0f} MiB, echo at most {shown(slowest_s)}"
+
+
+def resident_bytes(archive: Archive) -> int:
+    """Return what the whole tree holds."""
+    return sum(Use.of(pid).resident_bytes for pid in descendants(archive.pid))
 
 
 def duplicated(archive: Archive) -> str:
