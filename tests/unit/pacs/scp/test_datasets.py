@@ -3,7 +3,7 @@
 from io import BytesIO
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -98,6 +98,7 @@ def test_value_that_is_none_of_its_vr_costs_only_itself(text: str) -> None:
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_mutated_data_sets_are_malformed_or_can_be_written_again(data: st.DataObject) -> None:
     syntax = data.draw(st.sampled_from(SYNTAXES))
     mutated = bytearray(datasets.write(STEP, syntax))

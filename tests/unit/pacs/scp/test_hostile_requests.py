@@ -87,7 +87,7 @@ def act(request: Request) -> Iterable[Response]:
     ids=["find", "create", "change", "act"],
 )
 @given(data=st.data())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_mutated_data_set_is_answered_or_refused(
     service: Callable[[Request], Iterable[Response]], sound: Attributes, data: st.DataObject
 ) -> None:
