@@ -14,7 +14,16 @@ from storage.spool import Spool
 from viewer_api import problems
 from viewer_api.cache import Recent
 from viewer_api.deps import Callers, Parts
-from viewer_api.dicomweb import bulkdata, frames, metadata, retrieving, search, storing
+from viewer_api.dicomweb import (
+    archive,
+    bulkdata,
+    frames,
+    metadata,
+    rendered,
+    retrieving,
+    search,
+    storing,
+)
 from viewer_api.edge import Edge
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
@@ -27,14 +36,17 @@ FAMILIES: Final = (
     frames.router,
     retrieving.router,
     metadata.router,
+    rendered.router,
     search.router,
     bulkdata.router,
     storing.router,
+    archive.router,
     operations.router,
     health.router,
     figures.router,
 )
 MAX_FRAME_INDEXES: Final = 4096
+MAX_COMPARED: Final = 4096
 MAX_METADATA: Final = 64 << 20
 """Bytes."""
 
@@ -75,8 +87,9 @@ def create(
         metrics=metrics,
         callers=Callers(engine),
         uploads=Uploads(),
-        places=Places(engine),
+        places=Places(engine, store),
         frame_indexes=Recent(MAX_FRAME_INDEXES),
+        compared=Recent(MAX_COMPARED),
         metadata=Recent(MAX_METADATA, len),
     )
     problems.register(app)

@@ -45,6 +45,13 @@ MATRIX = {
     ("GET", INSTANCE + "/metadata"): READERS,
     ("GET", INSTANCE + "/frames/{frame_list}"): READERS,
     ("GET", INSTANCE + "/bulkdata/{path:path}"): READERS,
+    **{
+        ("GET", f"{place}/{what}"): READERS
+        for place in (STUDY, SERIES, INSTANCE, INSTANCE + "/frames/{frame}")
+        for what in ("rendered", "thumbnail")
+    },
+    ("GET", STUDY + "/archive"): READERS,
+    ("GET", SERIES + "/archive"): READERS,
     ("POST", "/dicom-web/studies"): SENDERS,
     ("POST", STUDY): SENDERS,
     ("GET", "/api/v1/quarantine"): ADMINS,
@@ -88,6 +95,7 @@ def filled(path: str, dataset: Dataset) -> str:
         "series": dataset.SeriesInstanceUID,
         "instance": dataset.SOPInstanceUID,
         "frame_list": "1",
+        "frame": "1",
     }
     return path.replace("{path:path}", "7FE00010").format_map(values)
 

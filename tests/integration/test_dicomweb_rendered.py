@@ -1,0 +1,211 @@
+"""Rendered pictures, thumbnails and ZIP files over a real port."""
+
+import io
+import zipfile
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian, RLELossless
+
+from storage.access.tokens import Role
+from tests.fixtures.dicom_files import ct_slice, encode, multi_frame
+from tests.fixtures.http import HttpNode
+
+
+@pytest.fixture(scope="module")
+def ct() -> Dataset:
+    return ct_slice(WindowCenter=100, WindowWidth=200)
+
+
+@pytest.fixture(scope="module")
+def movie() -> Dataset:
+    return multi_frame(3, WindowCenter=96, WindowWidth=192)
+
+
+@pytest.fixture(scope="module")
+def pdf() -> Dataset:
+    document = ct_slice(SOPClassUID=EncapsulatedPDFStorage)
+    for keyword in ("PixelData", "Rows", "Columns", "BitsAllocated"):
+        del document[keyword]
+    document.EncapsulatedDocument = b"%PDF-1.4"
+    return document
+
+
+@pytest.fixture(scope="module")
+def client(shared_http_node: HttpNode, ct: Dataset, movie: Dataset, pdf: Dataset) -> httpx.Client:
+    shared_http_node.put(ct, movie, pdf)
+    return shared_http_node.client()
+
+
+def study(dataset: Dataset) -> str:
+    return f"/dicom-web/studies/{dataset.StudyInstanceUID}"
+
+
+def series(dataset: Dataset) -> str:
+    return f"{study(dataset)}/series/{dataset.SeriesInstanceUID}"
+
+
+def instance(dataset: Dataset) -> str:
+    return f"{series(dataset)}/instances/{dataset.SOPInstanceUID}"
+
+
+def opened(response: httpx.Response) -> Image.Image:
+    assert response.status_code == 200, response.text
+    return Image.open(io.BytesIO(response.content))
+
+
+@pytest.mark.parametrize("place", [study, series, instance, lambda ct: f"{instance(ct)}/frames/1"])
+def test_every_level_is_rendered(client, ct, place):
+    answer = client.get(f"{place(ct)}/rendered")
+
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert opened(answer).size == (ct.Columns, ct.Rows)
+
+
+@pytest.mark.parametrize("place", [study, series, instance, lambda ct: f"{instance(ct)}/frames/1"])
+def test_every_level_has_a_thumbnail(client, ct, place):
+    assert opened(client.get(f"{place(ct)}/thumbnail")).size == (128, 128)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("image/png", "PNG"),
+        ("image/webp", "WEBP"),
+        ("image/jpeg", "JPEG"),
+        ("*/*", "JPEG"),
+        ("image/*", "JPEG"),
+        ("text/html, image/png;q=0.5, image/webp;q=0.4", "PNG"),
+    ],
+)
+def test_the_client_chooses_the_format(client, ct, accept, kind):
+    answer = client.get(f"{instance(ct)}/rendered", headers={"Accept": accept})
+
+    assert opened(answer).format == kind
+
+
+def test_the_query_chooses_before_the_header(client, ct):
+    answer = client.get(
+        f"{instance(ct)}/rendered", params={"accept": "image/png"}, headers={"Accept": "image/webp"}
+    )
+
+    assert opened(answer).format == "PNG"
+
+
+def test_window_viewport_and_quality_are_obeyed(client, ct):
+    asked = {"accept": "image/png", "window": "10,1,linear", "viewport": "8,8"}
+    shown = np.asarray(opened(client.get(f"{instance(ct)}/rendered", params=asked)))
+    sizes = [
+        len(client.get(f"{instance(ct)}/rendered", params={"quality": quality}).content)
+        for quality in ("10", "95")
+    ]
+
+    assert shown.shape == (8, 8)
+    assert (shown[-1] == 255).all()
+    assert sizes[0] < sizes[1]
+
+
+def test_each_frame_is_its_own_picture(client, movie):
+    pictures = [
+        client.get(f"{instance(movie)}/frames/{number}/rendered").content for number in (1, 2, 3)
+    ]
+
+    assert len(set(pictures)) == 3
+    assert client.get(f"{instance(movie)}/rendered").content == pictures[0]
+
+
+def test_a_compressed_object_is_decoded(client, shared_http_node):
+    plain, dataset = ct_slice(), ct_slice()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    shared_http_node.put(plain)
+    shared_http_node.put_encoded(dataset, encode(dataset, RLELossless), RLELossless)
+
+    shown = [
+        opened(client.get(f"{instance(one)}/rendered", params={"accept": "image/png"})).tobytes()
+        for one in (dataset, plain)
+    ]
+
+    assert shown[0] == shown[1]
+
+
+def test_what_has_not_changed_is_not_sent_again(client, ct):
+    etag = client.get(f"{instance(ct)}/rendered").headers["etag"]
+    held = {"If-None-Match": etag}
+
+    assert client.get(f"{instance(ct)}/rendered", headers=held).status_code == 304
+    other = client.get(f"{instance(ct)}/rendered", headers=held, params={"quality": "20"})
+    assert other.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "accept", "status"),
+    [
+        ("/frames/2/rendered", {}, "*/*", 404),
+        ("/frames/0/rendered", {}, "*/*", 404),
+        ("/frames/1,1/rendered", {}, "*/*", 400),
+        ("/frames/x/thumbnail", {}, "*/*", 400),
+        ("/rendered", {"window": "1"}, "*/*", 400),
+        ("/rendered", {"viewport": "0,0"}, "*/*", 400),
+        ("/rendered", {"quality": "many"}, "*/*", 400),
+        ("/rendered", {}, "video/mp4", 406),
+        ("/rendered", {}, "multipart/related; type=image/jpeg", 406),
+    ],
+)
+def test_what_cannot_be_has_its_status(client, ct, path, parameters, accept, status):
+    answer = client.get(instance(ct) + path, params=parameters, headers={"Accept": accept})
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_document_is_no_picture(client, pdf):
+    for place in (study, series, instance):
+        answer = client.get(f"{place(pdf)}/rendered")
+
+        assert answer.status_code == 406
+        assert "no image" in answer.json()["detail"]
+
+
+def test_a_study_is_one_zip_of_its_files(client, shared_http_node):
+    first = ct_slice()
+    same = {"StudyInstanceUID": first.StudyInstanceUID}
+    second = ct_slice(**same, SeriesInstanceUID=first.SeriesInstanceUID, InstanceNumber=9)
+    other = ct_slice(**same, SeriesNumber=99)
+    shared_http_node.put(first, second, other)
+
+    answer = client.get(f"{study(first)}/archive")
+    archive = zipfile.ZipFile(io.BytesIO(answer.content))
+    files = [dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist()]
+
+    assert answer.headers["content-type"] == "application/zip"
+    assert archive.testzip() is None
+    assert sorted(archive.namelist()) == [
+        "DICOM/S00001/I000001",
+        "DICOM/S00001/I000002",
+        "DICOM/S00002/I000001",
+    ]
+    assert sorted(encode(one, ExplicitVRLittleEndian) for one in files) == sorted(
+        encode(one, ExplicitVRLittleEndian) for one in (first, second, other)
+    )
+
+
+def test_a_series_is_one_zip_and_what_is_not_there_is_none(client, ct):
+    answer = client.get(f"{series(ct)}/archive")
+
+    assert len(zipfile.ZipFile(io.BytesIO(answer.content)).namelist()) == 1
+    assert client.get("/dicom-web/studies/1.2.3/archive").status_code == 404
+
+
+def test_pictures_and_zip_files_ask_who_calls(shared_http_node, ct):
+    stranger = shared_http_node.client("")
+    station = shared_http_node.client(shared_http_node.token(Role.STATION, "S1"))
+
+    for path in ("rendered", "thumbnail", "archive"):
+        assert stranger.get(f"{study(ct)}/{path}").status_code == 401
+        assert station.get(f"{study(ct)}/{path}").status_code == 403
