@@ -177,9 +177,9 @@ def _told(provenance: Provenance, before: int) -> bytes:
         {
             "received_at": provenance.received_at,
             "wire": provenance.wire,
-            "source_ae_title": provenance.source_ae_title[:_MAX_NAME],
-            "called_ae_title": provenance.called_ae_title[:_MAX_NAME],
-            "address": provenance.address[:_MAX_NAME],
+            "source_ae_title": _name(provenance.source_ae_title),
+            "called_ae_title": _name(provenance.called_ae_title),
+            "address": _name(provenance.address),
         }
     )
     start = len(PREAMBLE) + len(PREFIX) + _LENGTH_ELEMENT + before + _LONG
@@ -188,6 +188,11 @@ def _told(provenance: Provenance, before: int) -> bytes:
         b"OB",
         content.ljust(len(content) + -(start + len(content)) % KEPT_HEAD_BYTES),
     )
+
+
+def _name(text: str) -> str:
+    """Return a text of bounded length, also when it is encoded: JSON has six bytes for a control."""
+    return "".join(one if one.isprintable() else "?" for one in text[:_MAX_NAME])
 
 
 def _uid(text: str) -> bytes:
