@@ -191,8 +191,9 @@ def _told(provenance: Provenance, before: int) -> bytes:
 
 
 def _name(text: str) -> str:
-    """Return a text of bounded length, also when it is encoded: JSON has six bytes for a control."""
-    return "".join(one if one.isprintable() else "?" for one in text[:_MAX_NAME])
+    """Return the beginning of a text that takes no more than 128 bytes of JSON."""
+    shown = "".join(one if one.isprintable() else "?" for one in text[:_MAX_NAME])
+    return shown.encode()[: 2 * _MAX_NAME].decode(errors="ignore")
 
 
 def _uid(text: str) -> bytes:
