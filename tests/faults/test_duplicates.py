@@ -59,7 +59,7 @@ def settle(server: Serving) -> None:
     """Wait until everything that was received has been ingested."""
     spool = Path(server.environment["LIENTHONG_DATA_DIR"]) / "spool"
     deadline = time.monotonic() + 30
-    while list(spool.glob("*.dcm")):
+    while [path for path in spool.iterdir() if path.suffix in {".dcm", ".open", ".pack"}]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

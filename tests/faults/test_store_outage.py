@@ -50,7 +50,7 @@ def test_an_outage_of_the_store_is_not_noticed_by_senders(
 
 def _drained(spool: Path) -> float:
     started = time.monotonic()
-    while list(spool.rglob("*.dcm")):
+    while [path for path in spool.rglob("*") if path.suffix in {".dcm", ".open", ".pack"}]:
         assert time.monotonic() - started < 120, "the spool does not drain"
         time.sleep(0.1)
     return time.monotonic() - started
