@@ -19,6 +19,8 @@ from storage.base.errors import Malformed, NotFound
 
 Read = Callable[[int, int], bytes]
 """(offset in the dataset, length) to bytes"""
+Check = Callable[[int, bytes], None]
+"""(number of a frame, the bytes in which it lies); raises when they are not right"""
 Piece = tuple[int, int]
 """(offset in the dataset, length)"""
 
@@ -172,20 +174,28 @@ def locate(header: Header, read: Read) -> FrameIndex:
     return FrameIndex(count=frames, encapsulated=True, fragments=found)
 
 
-def frame_bytes(index: FrameIndex, number: int, read: Read) -> bytes:
+def frame_bytes(index: FrameIndex, number: int, read: Read, check: Check | None = None) -> bytes:
     """Return frame `number`, counted from 1, as it is encoded in the object.
 
-    Frames of single bits that do not end on a byte are shifted to begin with one.
+    Frames of single bits that do not end on a byte are shifted to begin with one. `check`
+    sees the bytes as they lie.
 
     Raises
     ------
     NotFound
         There is no such frame.
     """
-    joined = b"".join(read(offset, length) for offset, length in index.pieces(number))
+    joined = lying_bytes(index, number, read)
+    if check is not None:
+        check(number, joined)
     if index.encapsulated or index.frame_bits % 8 == 0:
         return joined
     return _bits(joined, (number - 1) * index.frame_bits % 8, index.frame_bits)
+
+
+def lying_bytes(index: FrameIndex, number: int, read: Read) -> bytes:
+    """Return the bytes in which frame `number` lies, with what shares the first and the last."""
+    return b"".join([read(offset, length) for offset, length in index.pieces(number)])
 
 
 def _bits(packed: bytes, first: int, count: int) -> bytes:

@@ -1,12 +1,16 @@
 """How a stored SOP Instance is read again: whole, in pieces, or in another transfer syntax.
 
 What was received is what is given back. Every whole read is compared with the
-hash taken at reception, so a rotten byte is an error and never a picture.
+hash taken at reception, so a rotten byte is an error and never a picture. Where a fast
+checksum is known that was taken when the hash was right (`pacs.series_metadata`), it
+serves as well, at a fortieth of the cost.
 """
 
 import hashlib
 from collections.abc import Collection, Iterator
 from typing import Final
+
+from xxhash import xxh3_128, xxh3_128_digest
 
 from pacs import contexts, header, transcode
 from storage.archive.model import StoredInstance
@@ -17,8 +21,8 @@ CHUNK: Final = 1 << 20
 FIRST_READ: Final = 64 << 10
 
 
-def read_dataset(store: ObjectStore, instance: StoredInstance) -> bytes:
-    """Return the dataset as it was received.
+def read_dataset(store: ObjectStore, instance: StoredInstance, checksum: bytes = b"") -> bytes:
+    """Return the dataset as it was received; `checksum` is its XXH3-128 if that is known.
 
     Raises
     ------
@@ -26,12 +30,18 @@ def read_dataset(store: ObjectStore, instance: StoredInstance) -> bytes:
         The store does not answer, or the bytes are not those that were received.
     """
     dataset = store.read(instance.object_key, instance.dataset_offset, instance.dataset_size)
-    if hashlib.sha256(dataset).hexdigest() != instance.dataset_sha256:
-        raise _rotten(instance)
+    if checksum:
+        whole = xxh3_128_digest(dataset) == checksum
+    else:
+        whole = hashlib.sha256(dataset).hexdigest() == instance.dataset_sha256
+    if not whole:
+        raise rotten(instance)
     return dataset
 
 
-def stream_dataset(store: ObjectStore, instance: StoredInstance) -> Iterator[bytes]:
+def stream_dataset(
+    store: ObjectStore, instance: StoredInstance, checksum: bytes = b""
+) -> Iterator[bytes]:
     """Yield the dataset as it was received in pieces, with constant memory.
 
     The last piece is given only when the whole has the right hash, so a reader
@@ -42,7 +52,7 @@ def stream_dataset(store: ObjectStore, instance: StoredInstance) -> Iterator[byt
     StoreUnavailable
         As `read_dataset`, possibly after some pieces.
     """
-    digest = hashlib.sha256()
+    digest = xxh3_128() if checksum else hashlib.sha256()
     kept = b""
     place = instance.object_key, instance.dataset_offset, instance.dataset_size
     for piece in store.stream(*place, chunk=CHUNK):
@@ -50,8 +60,8 @@ def stream_dataset(store: ObjectStore, instance: StoredInstance) -> Iterator[byt
             yield kept
         digest.update(piece)
         kept = piece
-    if digest.hexdigest() != instance.dataset_sha256:
-        raise _rotten(instance)
+    if digest.digest() != (checksum or bytes.fromhex(instance.dataset_sha256)):
+        raise rotten(instance)
     yield kept
 
 
@@ -107,7 +117,8 @@ def header_bytes(store: ObjectStore, instance: StoredInstance) -> bytes:
         length = min(length * 8, instance.dataset_size)
 
 
-def _rotten(instance: StoredInstance) -> StoreUnavailable:
+def rotten(instance: StoredInstance) -> StoreUnavailable:
+    """Return what is raised when the stored bytes of an instance are not those received."""
     return StoreUnavailable(
         f"SOP Instance {instance.sop_instance_uid}: the stored bytes are not those received"
     )

@@ -12,7 +12,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from pacs import contexts, dicom_json, frames, header, retrieve
 from pacs.frames import FrameIndex, ImagePixel
 from pacs.header import Header, HeaderReader
 from storage.archive.model import StoredInstance
-from storage.base.errors import Malformed, NotFound
+from storage.base.errors import Malformed, NotFound, NotSupported
 from storage.objects import keys
 from storage.objects.store import ObjectStore
 
@@ -31,6 +31,8 @@ VERSION: Final = 1
 """Counted up when the JSON or the layout changes; an object of another version is not read."""
 WHOLE: Final = 8 << 20
 """Bytes up to which a dataset is read at once."""
+MAX_TEXT: Final = 64 << 20
+"""Bytes of JSON in one object: readers take in all of it."""
 FRAME_CHECKSUM_BYTES: Final = 8
 
 _HEAD: Final = struct.Struct("<4sIQ")
@@ -53,18 +55,21 @@ class Entry:
     stored: StoredInstance
     checksum: bytes
     """XXH3-128 of the dataset."""
-    text: tuple[int, int] = (0, 0)
-    """Where its object begins and ends in the JSON array."""
     frames: FrameIndex | None = None
     """None when it has none, or they do not lie in the dataset as they are given."""
     frame_checksums: bytes = b""
     """XXH3-64 of each frame as it lies, `FRAME_CHECKSUM_BYTES` each."""
     image: ImagePixel | None = None
 
-    def frame_checksum(self, number: int) -> bytes:
-        """Return the checksum of frame `number`, counted from 1."""
+    def is_frame(self, number: int, lying: bytes) -> bool:
+        """Whether these are the bytes in which frame `number`, counted from 1, lies."""
         end = number * FRAME_CHECKSUM_BYTES
-        return self.frame_checksums[end - FRAME_CHECKSUM_BYTES : end]
+        return xxh3_64_digest(lying) == self.frame_checksums[end - FRAME_CHECKSUM_BYTES : end]
+
+    def check_frame(self, number: int, lying: bytes) -> None:
+        """Raise `StoreUnavailable` unless these are the bytes in which frame `number` lies."""
+        if not self.is_frame(number, lying):
+            raise retrieve.rotten(self.stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ class Builder:
         self._token = new_token()
         self._packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW)
         self._zipped = [self._packer.compress(b"[")]
-        self._length = 1
+        self._text_bytes = 0
         self._entries: list[Entry] = []
 
     def add(self, stored: StoredInstance) -> None:
@@ -111,13 +116,17 @@ class Builder:
             The object is not there.
         Malformed
             It is no dataset.
+        NotSupported
+            The series is too large for one object.
         """
         examine = _examine_whole if stored.dataset_size <= WHOLE else _examine_pieces
         start, entry = examine(self._store, stored)
-        text = (b"," if self._entries else b"") + instance_json(start, stored, self._token)
-        begin, self._length = self._length + bool(self._entries), self._length + len(text)
-        self._zipped.append(self._packer.compress(text))
-        self._entries.append(replace(entry, text=(begin, self._length)))
+        text = instance_json(start, stored, self._token)
+        self._zipped.append(self._packer.compress(b"," + text if self._entries else text))
+        self._entries.append(entry)
+        self._text_bytes += len(text)
+        if self._text_bytes > MAX_TEXT:
+            raise NotSupported(f"more than {MAX_TEXT} bytes of metadata in one series")
 
     def finish(self) -> bytes:
         """Return the content of the object."""
@@ -228,10 +237,10 @@ def _entry(stored: StoredInstance, checksum: bytes, found: Header, read: frames.
     except (NotFound, Malformed):
         return Entry(stored, checksum)
     taken = (
-        xxh3_64_digest(b"".join(read(*piece) for piece in index.pieces(number)))
+        xxh3_64_digest(frames.lying_bytes(index, number, read))
         for number in range(1, index.count + 1)
     )
-    return Entry(stored, checksum, (0, 0), index, b"".join(taken), _image(found))
+    return Entry(stored, checksum, index, b"".join(taken), _image(found))
 
 
 def _image(found: Header) -> ImagePixel | None:

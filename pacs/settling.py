@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
 MOST: Final = 200
 """Series that are watched at a time."""
-MAX_INSTANCES: Final = 20_000
+MAX_INSTANCES: Final = 10_000
 """A larger series gets no object: readers would have to take in all of it."""
 GRACE: Final = 2 * series_metadata.ADOPT_WITHIN
 """An object is deleted so long after it fell out of use."""

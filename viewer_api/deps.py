@@ -49,9 +49,12 @@ class Parts:
     callers: "Callers"
     uploads: Uploads
     places: Places
-    frame_indexes: Recent[str, tuple[FrameIndex, ImagePixel | None]]
-    metadata: Recent[str, bytes]
-    """Both by object key: objects never change."""
+    frame_indexes: Recent[tuple[str, int], tuple[FrameIndex, ImagePixel | None]]
+    """By object key and offset: objects never change."""
+    compared: Recent[tuple[str, int], int]
+    """Bytes of datasets that were whole when they were read, by object key and offset."""
+    metadata: Recent[tuple[object, ...], bytes]
+    """Texts that were made of objects, by their keys and what else went into them."""
 
 
 class Callers:

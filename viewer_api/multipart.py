@@ -6,7 +6,7 @@ Nothing is held whole: a part's body is an iterator that ends at the delimiter.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
@@ -20,6 +20,8 @@ MAX_PARTS: Final = 5_000
 MAX_PREAMBLE: Final = 64 << 10
 MAX_PADDING: Final = 1 << 10
 PIECE: Final = 1 << 20
+GROUP: Final = 2 << 20
+SMALL: Final = 64 << 10
 
 # RFC 2046 5.1.1: 1 to 70 characters, the last one no space
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
@@ -159,15 +161,47 @@ def write(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
     yield f"{lead}--{boundary}--\r\n".encode("ascii")
 
 
+def size_of(headers: Mapping[str, str], boundary: str) -> int:
+    """Return how many bytes a part has beside its body, when another one stands before it."""
+    [start, _] = write([Part(headers, iter(()))], boundary)
+    return len(start) + len("\r\n")
+
+
+def end_of(boundary: str) -> bytes:
+    """Return what stands behind the last part."""
+    return f"\r\n--{boundary}--\r\n".encode("ascii")
+
+
 def gathered(pieces: Iterable[bytes], size: int = PIECE) -> Iterator[bytes]:
     """Yield the same bytes in pieces of at least `size`: each costs a change of thread."""
+    for group in grouped(pieces, size, small=size):
+        yield b"".join(group)
+
+
+def grouped(
+    pieces: Iterable[bytes], size: int = GROUP, small: int = SMALL
+) -> Iterator[Sequence[bytes]]:
+    """Yield the same bytes in groups of at least `size`: each costs a change of thread.
+
+    Pieces smaller than `small` are joined; larger ones are not copied.
+    """
+    group: list[bytes] = []
     waiting: list[bytes] = []
     length = 0
     for piece in pieces:
         waiting.append(piece)
         length += len(piece)
+        if len(piece) >= small:
+            if len(waiting) > 1:
+                group.append(b"".join(waiting[:-1]))
+            group.append(piece)
+            waiting = []
         if length >= size:
-            yield b"".join(waiting)
-            waiting, length = [], 0
+            if waiting:
+                group.append(b"".join(waiting))
+            yield group
+            group, waiting, length = [], [], 0
     if waiting:
-        yield b"".join(waiting)
+        group.append(b"".join(waiting))
+    if group:
+        yield group

@@ -46,8 +46,9 @@ class Held:
     pdf: Dataset
 
 
-@pytest.fixture(scope="module")
-def held(shared_http_node: HttpNode) -> Held:
+@pytest.fixture(scope="module", params=["as it came", "settled"])
+def held(shared_http_node: HttpNode, request: pytest.FixtureRequest) -> Held:
+    """The archive, before and after the metadata objects of its series were made."""
     node = shared_http_node
     ct = ct_slice()
     same_series = {
@@ -68,6 +69,8 @@ def held(shared_http_node: HttpNode) -> Held:
     node.put(big_endian, transfer_syntax=ExplicitVRBigEndian)
     node.put(rle, transfer_syntax=RLELossless)
     node.put(broken, transfer_syntax=JPEG2000Lossless)
+    if request.param == "settled":
+        assert node.settle() >= 6
     return Held(node, ct, encode(ct), second, movie, big_endian, rle, broken, pdf)
 
 

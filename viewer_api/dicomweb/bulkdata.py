@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from pacs import contexts, dicom_json, retrieve
+from pacs.series_metadata import Entry
 from storage.access.tokens import Action
 from storage.archive.model import StoredInstance
 from storage.base.errors import NotSupported
@@ -45,13 +46,14 @@ def retrieve_bulk_data(
     request: Request, study: str, series: str, instance: str, path: str
 ) -> Response:
     """Retrieve one binary value; compressed pixel data has a part for each frame."""
-    stored = deps.parts(request).places.of_instance(study, series, instance)
+    entry = deps.parts(request).places.of_instance(study, series, instance)
+    stored = entry.stored
     form = frames.form(media.accepted(request), stored.transfer_syntax_uid, 1)
     etag = contents.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, path, form)
     if unchanged := contents.not_modified(request, etag):
         return unchanged
     with contents.content_of(stored):
-        bulk = _bulk(deps.parts(request), stored, path.upper(), form)
+        bulk = _bulk(deps.parts(request), entry, path.upper(), form)
         return _answer(bulk, form, etag)
 
 
@@ -66,10 +68,10 @@ def _answer(bulk: Bulk, form: Form, etag: str) -> Response:
     return contents.answer(body, bulk.size, content_type, headers)
 
 
-def _bulk(parts: Parts, stored: StoredInstance, path: str, form: Form) -> Bulk:
+def _bulk(parts: Parts, entry: Entry, path: str, form: Form) -> Bulk:
     if path != PIXEL_DATA:
-        return _value(parts, stored, path, form.media_type)
-    source = frames.source_of(parts, stored, form)
+        return _value(parts, entry.stored, path, form.media_type)
+    source = frames.source_of(parts, entry, form)
     part_type = f"{form.media_type}; transfer-syntax={source.transfer_syntax_uid}"
     return Bulk(_pixels(source, form), source.total, part_type)
 

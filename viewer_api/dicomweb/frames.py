@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from pacs import contexts, decoding, frames, header, retrieve
 from pacs.frames import FrameIndex, ImagePixel
 from pacs.header import Header, HeaderReader
+from pacs.series_metadata import Entry
 from storage.access.tokens import Action
 from storage.archive.model import StoredInstance
 from storage.base.errors import Malformed, NotSupported
@@ -27,7 +28,7 @@ WHOLE: Final = 8 << 20
 """Bytes up to which an object is read at once to find its frames."""
 MAX_DIGITS: Final = 9
 
-_UNCOMPRESSED: Final = frozenset(
+UNCOMPRESSED: Final = frozenset(
     {contexts.IMPLICIT_VR_LITTLE_ENDIAN, contexts.EXPLICIT_VR_LITTLE_ENDIAN}
 )
 """The octets of a frame are the same in both, and lie in the object as they are served."""
@@ -81,6 +82,8 @@ class Source:
     decode: Callable[[bytes], bytes] | None = None
     """From the coded to the native frame, None to give it as it lies."""
     decoded_bytes: int = 0
+    check: frames.Check | None = None
+    """Of the bytes in which a frame lies."""
 
     def require(self, numbers: Sequence[int]) -> None:
         """Raise `NotFound` unless the object has every frame of `numbers`."""
@@ -101,7 +104,7 @@ class Source:
 
     def frame(self, number: int) -> bytes:
         """Return frame `number`."""
-        lying = frames.frame_bytes(self.index, number, self.read)
+        lying = frames.frame_bytes(self.index, number, self.read, self.check)
         return self.decode(lying) if self.decode else lying
 
 
@@ -111,15 +114,21 @@ def retrieve_frames(
 ) -> Response:
     """Retrieve frames by number, counted from 1 and separated by commas."""
     numbers = _numbers(frame_list)
-    stored = deps.parts(request).places.of_instance(study, series, instance)
+    entry = deps.parts(request).places.of_instance(study, series, instance)
+    stored = entry.stored
     wanted = form(media.accepted(request), stored.transfer_syntax_uid, len(numbers))
-    etag = contents.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, numbers, wanted)
+    etag = entity_tag(stored, numbers, wanted)
     if unchanged := contents.not_modified(request, etag):
         return unchanged
     with contents.content_of(stored):
-        source = source_of(deps.parts(request), stored, wanted)
+        source = source_of(deps.parts(request), entry, wanted)
         source.require(numbers)
         return _answer(source, numbers, wanted, etag)
+
+
+def entity_tag(stored: StoredInstance, numbers: Sequence[int], wanted: Form) -> str:
+    """Return the ETag of some frames in a form."""
+    return contents.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, numbers, wanted)
 
 
 def _answer(source: Source, numbers: Sequence[int], wanted: Form, etag: str) -> Response:
@@ -157,7 +166,7 @@ def form(accept: str, syntax: str, count: int) -> Form:
         if wish.takes(media.OCTET_STREAM):
             if wanted in {media.AS_STORED, syntax} or (not wanted and wish.media_type == media.ANY):
                 return Form(in_parts, media.OCTET_STREAM, as_stored=True)
-            if not wanted or wanted in _UNCOMPRESSED:
+            if not wanted or wanted in UNCOMPRESSED:
                 return Form(in_parts, media.OCTET_STREAM, as_stored=False)
         elif coded and wish.takes(coded) and wanted in {"", media.AS_STORED, syntax}:
             return Form(in_parts, coded, as_stored=True)
@@ -177,7 +186,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, items))
 
 
-def source_of(parts: Parts, stored: StoredInstance, wanted: Form) -> Source:
+def source_of(parts: Parts, entry: Entry, wanted: Form) -> Source:
     """Open the frames of an object in the way that the client takes them.
 
     Raises
@@ -187,25 +196,19 @@ def source_of(parts: Parts, stored: StoredInstance, wanted: Form) -> Source:
     NotSupported
         They cannot be decoded.
     """
-    syntax = stored.transfer_syntax_uid
-    if syntax in _UNCOMPRESSED or contexts.is_encapsulated(syntax):
-        index, image, read = _opened(parts, stored)
-        if syntax in _UNCOMPRESSED:
-            return Source(contexts.EXPLICIT_VR_LITTLE_ENDIAN, index, read)
-        if wanted.as_stored:
-            return Source(syntax, index, read)
-        return _decoding(syntax, index, image, read)
-    # deflated or big endian, both rare
-    syntax, converted = retrieve.dataset_as(
-        parts.store, stored, (contexts.EXPLICIT_VR_LITTLE_ENDIAN,)
-    )
-    index, _, read = _whole(converted, syntax)
-    return Source(syntax, index, read)
-
-
-def _decoding(
-    syntax: str, index: FrameIndex, image: ImagePixel | None, read: frames.Read
-) -> Source:
+    syntax = entry.stored.transfer_syntax_uid
+    if syntax not in UNCOMPRESSED and not contexts.is_encapsulated(syntax):
+        # deflated or big endian, both rare
+        syntax, converted = retrieve.dataset_as(
+            parts.store, entry.stored, (contexts.EXPLICIT_VR_LITTLE_ENDIAN,)
+        )
+        index, _, read = _whole(converted, syntax)
+        return Source(syntax, index, read)
+    index, image, read, check = _opened(parts, entry)
+    if syntax in UNCOMPRESSED:
+        return Source(contexts.EXPLICIT_VR_LITTLE_ENDIAN, index, read, check=check)
+    if wanted.as_stored:
+        return Source(syntax, index, read, check=check)
     if image is None or syntax not in contexts.DECODABLE:
         raise NotSupported(f"frames in {contexts.name_of(syntax)} are given as stored only")
 
@@ -213,15 +216,24 @@ def _decoding(
         return decoding.shared().decode(frame, syntax, image).pixels
 
     native = contexts.EXPLICIT_VR_LITTLE_ENDIAN
-    return Source(native, index, read, decode, image.decoded_bytes)
+    return Source(native, index, read, decode, image.decoded_bytes, check)
 
 
-_Opened = tuple[FrameIndex, ImagePixel | None, frames.Read]
+_Found = tuple[FrameIndex, ImagePixel | None, frames.Read]
+_Opened = tuple[FrameIndex, ImagePixel | None, frames.Read, frames.Check | None]
 
 
-def _opened(parts: Parts, stored: StoredInstance) -> _Opened:
+def _opened(parts: Parts, entry: Entry) -> _Opened:
+    """Find the frames; of a series that has settled they are known, with their checksums."""
+    if entry.frames is not None:
+        return entry.frames, entry.image, _reader(parts, entry.stored), entry.check_frame
+    return *_located(parts, entry.stored), None
+
+
+def _located(parts: Parts, stored: StoredInstance) -> _Found:
     """Find the frames once; afterwards only their own bytes are read."""
-    if known := parts.frame_indexes.get(stored.object_key):
+    place = stored.object_key, stored.dataset_offset
+    if known := parts.frame_indexes.get(place):
         return *known, _reader(parts, stored)
     if stored.dataset_size <= WHOLE:
         dataset = retrieve.read_dataset(parts.store, stored)
@@ -233,7 +245,7 @@ def _opened(parts: Parts, stored: StoredInstance) -> _Opened:
             scan.feed(piece)
         found = scan.finish()
         index, image = frames.locate(found, read), _image(found)
-    parts.frame_indexes.put(stored.object_key, (index, image))
+    parts.frame_indexes.put(place, (index, image))
     return index, image, read
 
 
@@ -244,7 +256,7 @@ def _reader(parts: Parts, stored: StoredInstance) -> frames.Read:
     return read
 
 
-def _whole(dataset: bytes, syntax: str) -> _Opened:
+def _whole(dataset: bytes, syntax: str) -> _Found:
     def read(offset: int, length: int) -> bytes:
         return dataset[offset : offset + length]
 

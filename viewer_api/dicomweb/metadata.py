@@ -1,24 +1,28 @@
 """WADO-RS, metadata (PS3.18 10.4.1.1.2, Annex F): everything of an object but its pixels.
 
-The JSON of an object never changes, so it is made once and kept, with a token in
-place of the root of its URLs: that one depends on who asks.
+A series that has settled has its metadata in one object; of others each instance is read.
+Either text has a token in place of the root of its URLs, which depends on who asks; with
+the root in it, it is kept for the next one who asks from there. Corrections that live in
+the index set ``changed_at`` of the series, so they belong where the text is made:
+`pacs.series_metadata.instance_json`.
 """
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
-from uuid import uuid4
 
+import imagecodecs
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
-from pacs import contexts, dicom_json, retrieve
+from pacs import dicom_json, retrieve, series_metadata
+from pacs.series_metadata import Entry
 from storage.access.tokens import Action
-from storage.archive.model import StoredInstance
 from storage.base.errors import NotSupported
 from viewer_api import deps, media, multipart
 from viewer_api.deps import Parts
 from viewer_api.dicomweb import contents
+from viewer_api.places import Series
 
 router = APIRouter(
     prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))]
@@ -31,72 +35,96 @@ GZIP_LEVEL: Final = 1
 GZIP_WINDOW: Final = 31
 """15 bits, and 16 for the gzip format (zlib manual, deflateInit2)."""
 
-_ROOT: Final = f"root-{uuid4().hex}"
-_PIXEL_DATA: Final = "7FE00010"
-_BITS_STORED: Final = "00280101"
-"""There with integer pixels only (PS3.3 C.7.6.3, C.7.6.24)."""
+_TOKEN: Final = series_metadata.new_token()
+"""In texts that this process made itself."""
 
 
 @router.get("/studies/{study}/metadata")
-def study_metadata(request: Request, study: str) -> Response:
+def metadata_of_study(request: Request, study: str) -> Response:
     """Retrieve the metadata of every instance of a study."""
-    return _answer(request, deps.parts(request).places.under(study))
+    return _answer(request, deps.parts(request).places.of_study(study))
 
 
 @router.get("/studies/{study}/series/{series}/metadata")
-def series_metadata(request: Request, study: str, series: str) -> Response:
+def metadata_of_series(request: Request, study: str, series: str) -> Response:
     """Retrieve the metadata of every instance of a series."""
-    return _answer(request, deps.parts(request).places.of_series(study, series))
+    return _answer(request, [deps.parts(request).places.of_series(study, series)])
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/metadata")
-def instance_metadata(request: Request, study: str, series: str, instance: str) -> Response:
+def metadata_of_instance(request: Request, study: str, series: str, instance: str) -> Response:
     """Retrieve the metadata of one instance."""
-    return _answer(request, [deps.parts(request).places.of_instance(study, series, instance)])
+    entry = deps.parts(request).places.of_instance(study, series, instance)
+    return _answer(request, [Series([entry])])
 
 
-def _answer(request: Request, found: Sequence[StoredInstance]) -> Response:
+def _answer(request: Request, found: Sequence[Series]) -> Response:
     media_type = media.best(media.accepted(request), OFFERS)
     if media_type is None:
         raise NotSupported(f"metadata are served as {' or '.join(OFFERS)}")
     zipped = media.takes_gzip(request.headers.get("accept-encoding", ""))
-    hashes = (stored.dataset_sha256 for stored in found)
     url = deps.dicomweb_url(request)
-    etag = contents.entity_tag("metadata", url, zipped, media_type, *hashes)
+    prints = (series.fingerprint for series in found)
+    etag = contents.entity_tag("metadata", url, zipped, media_type, *prints)
     if unchanged := contents.not_modified(request, etag):
         return unchanged
     headers = dict(contents.validators(etag))
     headers["Vary"] += ", Accept-Encoding"
-    pieces: Iterable[bytes] = _array(_objects(deps.parts(request), found, url))
     if zipped:
         headers["Content-Encoding"] = "gzip"
+    parts = deps.parts(request)
+    if all(series.metadata for series in found):
+        return Response(_settled(parts, found, url, zipped=zipped), 200, headers, media_type)
+    pieces = _array(_objects(parts, found, url))
+    if zipped:
         pieces = _gzipped(pieces)
-    if len(found) <= AT_ONCE:
+    if sum(len(series.entries) for series in found) <= AT_ONCE:
         return Response(b"".join(pieces), headers=headers, media_type=media_type)
     return StreamingResponse(multipart.gathered(pieces), headers=headers, media_type=media_type)
 
 
-def _objects(parts: Parts, found: Sequence[StoredInstance], url: str) -> Iterator[bytes]:
-    token = _ROOT.encode()
+# Series that have settled
+
+
+def _settled(parts: Parts, found: Sequence[Series], url: str, *, zipped: bool) -> bytes:
+    """Return the answer of series that all have their metadata object."""
+    asked = (*(series.key for series in found), url, zipped)
+    answer = parts.metadata.get(asked)
+    if answer is None:
+        texts = (_text(series, dicom_json.encode(url)[1:-1]) for series in found)
+        answer = b"[" + b",".join(text[1:-1] for text in texts) + b"]"
+        if zipped:
+            # in a third of the time of zlib, which would take longer than all the rest
+            answer = bytes(imagecodecs.gzip_encode(answer, GZIP_LEVEL))
+        parts.metadata.put(asked, answer)
+    return answer
+
+
+def _text(series: Series, root: bytes) -> bytes:
+    metadata = series.metadata
+    return metadata.text().replace(metadata.token.encode(), root) if metadata else b"[]"
+
+
+# Instances of others
+
+
+def _objects(parts: Parts, found: Sequence[Series], url: str) -> Iterator[bytes]:
     root = dicom_json.encode(url)[1:-1]
-    for stored in found:
-        text = parts.metadata.get(stored.object_key)
-        if text is None:
-            text = _text(parts, stored)
-            parts.metadata.put(stored.object_key, text)
-        yield text.replace(token, root)
+    for series in found:
+        for entry in series.entries:
+            yield _object(parts, entry).replace(_TOKEN.encode(), root)
 
 
-def _text(parts: Parts, stored: StoredInstance) -> bytes:
-    start = retrieve.header_bytes(parts.store, stored)
-    uids = stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
-    base = "{}/studies/{}/series/{}/instances/{}/bulkdata".format(_ROOT, *uids)
-    made = dicom_json.dataset_json(start, stored.transfer_syntax_uid, lambda path: f"{base}/{path}")
-    made["00083002"] = {"vr": "UI", "Value": [stored.transfer_syntax_uid]}
-    if len(start) < stored.dataset_size and _BITS_STORED in made and _PIXEL_DATA not in made:
-        vr = "OB" if contexts.is_encapsulated(stored.transfer_syntax_uid) else "OW"
-        made[_PIXEL_DATA] = {"vr": vr, "BulkDataURI": f"{base}/{_PIXEL_DATA}"}
-    return dicom_json.encode(dict(sorted(made.items())))
+def _object(parts: Parts, entry: Entry) -> bytes:
+    """Return the JSON of one instance with our token in place of the root."""
+    stored = entry.stored
+    place = stored.object_key, stored.dataset_offset
+    text = parts.metadata.get(place)
+    if text is None:
+        start = retrieve.header_bytes(parts.store, stored)
+        text = series_metadata.instance_json(start, stored, _TOKEN)
+        parts.metadata.put(place, text)
+    return text
 
 
 def _array(objects: Iterator[bytes]) -> Iterator[bytes]:
