@@ -278,7 +278,8 @@ def _digest(part10: bytes) -> str:
 
 
 def _drained(server: Serving) -> bool:
-    return not list((server.folder / "data" / "spool").rglob("*.dcm"))
+    waiting = {".dcm", ".pack", ".open"}
+    return not any(path.suffix in waiting for path in (server.folder / "data" / "spool").rglob("*"))
 
 
 def _stored(client: httpx.Client) -> Stored:
