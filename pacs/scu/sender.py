@@ -16,6 +16,8 @@ from storage.base.errors import NotSupported, PeerUnavailable
 
 # PS3.4 Table B.2-1: coerced, does not match SOP class, elements discarded
 WARNINGS: Final = frozenset((0xB000, 0xB006, 0xB007))
+LOSSES: Final = 3
+"""After so many associations that were lost without an answer between, the peer is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ class Sender:
     """Sends SOP Instances to `called`, over as many associations as their contexts need.
 
     An association is opened when it is first needed, kept, and released at the
-    end of the block. One that is lost is opened once more; when the peer cannot be reached,
-    every further call says so at once.
+    end of the block. One that is lost is opened once more; when the peer cannot be reached, or
+    `LOSSES` were lost in a row, every further call says so at once.
 
     Parameters
     ----------
@@ -102,6 +104,7 @@ class Sender:
             for context in group
         }
         self._open: dict[int, Association] = {}
+        self._losses = 0
         self._gone = ""
 
     def accepted(self, sop_class_uid: str) -> Mapping[str, int]:
@@ -143,12 +146,21 @@ class Sender:
                 f"in {contexts.name_of(outgoing.transfer_syntax_uid)}"
             )
         try:
-            return association.request(
+            response = association.request(
                 context_id, store_request(outgoing, originator), outgoing.dataset
             )
-        except BaseException:
+        except BaseException as error:
             del self._open[self._group_of[outgoing.sop_class_uid]]
+            if isinstance(error, PeerUnavailable):
+                self._lost(error)
             raise
+        self._losses = 0
+        return response
+
+    def _lost(self, error: PeerUnavailable) -> None:
+        self._losses += 1
+        if self._losses == LOSSES:
+            self._gone = str(error)
 
     def close(self) -> None:
         """Release what is open."""
