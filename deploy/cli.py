@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deploy.commands import commitments, diagnosis, holding, peers, serving, tokens, transfer
-from deploy.commands.options import err
+from deploy.commands.options import err, printable
 from storage.base.errors import ImagingError
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ def main() -> None:
     try:
         app()
     except ImagingError as error:
-        err.print(f"lienthong: {error}", soft_wrap=True)
+        err.print(printable(f"lienthong: {error}"), soft_wrap=True)
         sys.exit(1)
 
 

@@ -106,8 +106,12 @@ def _import_batch(
     waiting: dict[str, Imported] = {}
     records = []
     for path in batch:
-        state = path.stat()
         name = os.fsdecode(os.fsencode(path.relative_to(folder)))
+        try:
+            state = path.stat()
+        except OSError as error:  # gone since it was listed
+            yield Imported(name, 0, 0, "", error.strerror or str(error))
+            continue
         fresh = Imported(name, state.st_size, state.st_mtime_ns, "")
         earlier = done.get(name)
         if earlier and earlier.verdict and _same_file(earlier, fresh):

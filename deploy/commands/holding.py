@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.commands.options import Config, opened, out, table
+from deploy.commands.options import Config, opened, out, printable, table
 from storage.archive import quarantine
 from storage.base.errors import Conflict
 from storage.db.engine import transaction
@@ -29,9 +29,9 @@ def list_held(
             str(one.id),
             f"{one.received_at:%Y-%m-%d %H:%M:%S}",
             one.reason,
-            one.detail,
-            one.source_ae_title or one.wire,
-            one.sop_instance_uid,
+            printable(one.detail),
+            printable(one.source_ae_title or one.wire),
+            printable(one.sop_instance_uid),
         )
     out.print(shown)
 
@@ -51,7 +51,7 @@ def export(
                 file.writelines(node.store.stream(one.object_key))
         except OSError as error:
             raise Conflict(f"{path}: {error.strerror}") from error
-    out.print(f"{path}: {one.reason}, {one.detail}")
+    out.print(printable(f"{path}: {one.reason}, {one.detail}"))
 
 
 @app.command()

@@ -32,6 +32,13 @@ def table(*headings: str) -> Table:
     return made
 
 
+def printable(text: str) -> str:
+    """Return `text` with everything that a terminal would act on, or cannot show, written out."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
 Config = Annotated[
     Path | None,
     typer.Option("--config", envvar="LIENTHONG_CONFIG", help="A TOML file of settings."),

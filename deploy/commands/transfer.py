@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deploy import importing, sending
-from deploy.commands.options import Config, err, opened, out
+from deploy.commands.options import Config, err, opened, out, printable
 from deploy.importing import Imported
 from pacs.scu.association import Address
 from storage.access import peers
@@ -43,7 +43,7 @@ def import_folder(
 
         failed = importing.import_folder(node, folder, progress)
     for one in failed:
-        out.print(f"{one.path}: {one.detail}", soft_wrap=True)
+        out.print(printable(f"{one.path}: {one.detail}"), soft_wrap=True)
     out.print(
         f"{counted['stored']} stored, {counted['duplicate']} held before, "
         f"{counted['failed']} failed of {total} files"
@@ -70,7 +70,7 @@ def send(
                 to, node.settings.ae_title, files, lambda: bar.advance(task)
             )
     for path, reason in failed:
-        out.print(f"{path}: {reason}", soft_wrap=True)
+        out.print(printable(f"{path}: {reason}"), soft_wrap=True)
     out.print(f"{len(files) - len(failed)} sent, {len(failed)} failed of {len(files)} files")
     if failed:
         raise typer.Exit(1)

@@ -129,7 +129,7 @@ def test_doctor_says_that_a_database_has_no_schema(tmp_path: Path, node: Mapping
 
 
 def test_text_of_peers_is_shown_as_it_is(tmp_path: Path, node: Mapping[str, str]) -> None:
-    hostile = "[/red][bold]:pill:"
+    hostile = "[/red][bold]:pill:\x1b[31m"
     engine = create(node["LIENTHONG_DATABASE_URL"])
     held = Held(datetime.now(UTC), Reason.MALFORMED, "00/aa/bb", 0, 1, "aa", detail=hostile)
     with transaction(engine) as session:
@@ -142,7 +142,23 @@ def test_text_of_peers_is_shown_as_it_is(tmp_path: Path, node: Mapping[str, str]
 
     assert (added.returncode, peers.returncode, listed.returncode) == (0, 0, 0)
     assert "[/X]" in peers.stdout
-    assert hostile in listed.stdout
+    assert r"[/red][bold]:pill:\x1b[31m" in listed.stdout
+
+
+def test_no_name_of_a_file_moves_the_cursor(tmp_path: Path, node: Mapping[str, str]) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in (b"\xff", b"\x1b[31m", b"a\nb"):
+        Path(os.fsdecode(bytes(folder) + b"/" + name)).write_bytes(b"no DICOM")
+
+    answer = lienthong(tmp_path, "import", "files", **node, PYTHONIOENCODING="utf-8:strict")
+
+    assert answer.returncode == 1
+    assert answer.stdout.splitlines()[:3] == [
+        r"\x1b[31m: not DICOM: no dataset begins at byte 0",
+        r"a\nb: not DICOM: no dataset begins at byte 0",
+        r"\udcff: not DICOM: no dataset begins at byte 0",
+    ]
 
 
 def test_a_file_that_is_there_is_not_written_over(tmp_path: Path, node: Mapping[str, str]) -> None:
