@@ -1,0 +1,82 @@
+"""What other systems shall be told of an order, written down in the transaction that makes it so.
+
+The verbs of this package say what happened (`enqueue_status`); the HL7 sender makes a message of
+it for each destination later, in the order in which it was written down.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Index, select, text, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from storage.base.clock import utc_now
+from storage.db.columns import Base, Instant, Key
+from storage.db.engine import Session
+
+
+class OrderEventRow(Base):
+    """One event; `told_at` is empty until messages were made of it."""
+
+    __tablename__ = "order_events"
+
+    id: Mapped[Key]
+    order_id: Mapped[int]
+    control: Mapped[str]
+    status: Mapped[str]
+    happened_at: Mapped[Instant]
+    told_at: Mapped[datetime | None] = mapped_column(default=None)
+
+    __table_args__ = (
+        Index("ix_order_events_untold", "id", postgresql_where=text("told_at IS NULL")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEvent:
+    """One thing that happened to an order."""
+
+    id: int
+    order_id: int
+    control: str
+    """ORC-1: ``SC`` status changed, ``OC`` cancelled by us, ``UC`` unable to cancel, ``NA`` …"""
+    status: str
+    """ORC-5: ``SC`` scheduled, ``IP``, ``CM``, ``CA``, ``DC``, ``A`` some results, ``HD`` …"""
+    happened_at: datetime
+
+
+def enqueue_status(
+    session: Session,
+    order_id: int,
+    status: str,
+    at: datetime | None = None,
+    *,
+    control: str = "SC",
+) -> None:
+    """Write down that an order has `status` (ORC-5) now; `at` is aware, the present when None."""
+    row = OrderEventRow(
+        order_id=order_id, control=control, status=status, happened_at=at or utc_now()
+    )
+    session.add(row)
+
+
+def untold(session: Session, limit: int) -> Sequence[OrderEvent]:
+    """Return the oldest events of which no messages were made; hold them for this transaction."""
+    statement = (
+        select(OrderEventRow)
+        .where(OrderEventRow.told_at.is_(None))
+        .order_by(OrderEventRow.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [
+        OrderEvent(row.id, row.order_id, row.control, row.status, row.happened_at)
+        for row in session.scalars(statement)
+    ]
+
+
+def mark_told(session: Session, ids: Sequence[int]) -> None:
+    """Note that messages were made of these events."""
+    statement = update(OrderEventRow).where(OrderEventRow.id.in_(ids)).values(told_at=utc_now())
+    session.execute(statement.execution_options(synchronize_session=False))
