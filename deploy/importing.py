@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from deploy.locking import only_one
 from deploy.node import Node
 from pacs import contexts, header, part10
 from pacs.ingest import Ingest, Ingested
@@ -54,9 +55,17 @@ def import_folder(node: Node, folder: Path, progress: Callable[[Imported], None]
 
     Raises
     ------
+    Conflict
+        Another import runs on this data folder.
     StoreUnavailable
         Spool, object store or database do not answer; run it again later.
     """
+    data = node.settings.data_dir
+    with only_one(data / "import.lock", "another import runs; start this one when that has ended"):
+        return _import(node, folder, progress)
+
+
+def _import(node: Node, folder: Path, progress: Callable[[Imported], None]) -> list[Imported]:
     spool = Spool(
         node.settings.data_dir / "spool-import", reserve_bytes=node.settings.spool_reserve_bytes
     )

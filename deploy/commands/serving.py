@@ -1,6 +1,5 @@
 """``lienthong serve`` and ``lienthong migrate``: the running server and its schema."""
 
-import fcntl
 import logging
 import os
 import shutil
@@ -9,17 +8,16 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from deploy.commands.options import Config, load, out
+from deploy.locking import only_one
 from deploy.node import prepare
 from deploy.probes import reachable
 from deploy.supervisor import Role, Supervisor, role_command
 from storage.base import logs, settings
-from storage.base.errors import Conflict, StoreUnavailable
+from storage.base.errors import Conflict
 from storage.base.settings import Settings
 from storage.base.tls import server_context
 from storage.spool import Spool
@@ -37,7 +35,8 @@ def serve(config: Config = None) -> None:
     logs.configure(given.log_level, given.log_format, "supervisor")
     if given.dicom_tls:  # a wrong file stops the start, not the role again and again
         server_context(given.dicom_tls)
-    with prepare_folder(given), prepare(given):
+    taken = f"another server already runs on {given.data_dir.resolve()}"
+    with only_one(given.data_dir / "serve.lock", taken), prepare(given):
         Spool(given.spool_dir, reserve_bytes=given.spool_reserve_bytes).recover()
         _await_ports(given)
         supervisor = Supervisor(
@@ -62,31 +61,6 @@ def migrate(config: Config = None) -> None:
     """Bring the database schema up to date."""
     with prepare(load(config)):
         out.print("the schema is up to date")
-
-
-@contextmanager
-def prepare_folder(given: Settings) -> Iterator[None]:
-    """Make the data folder and hold it against a second server.
-
-    Raises
-    ------
-    Conflict
-        Another server runs on this folder.
-    """
-    try:
-        given.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(given.data_dir / "serve.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StoreUnavailable(f"LIENTHONG_DATA_DIR {given.data_dir}: {error}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise Conflict(f"another server already runs on {given.data_dir.resolve()}") from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _metrics_folder(given: Settings) -> Path:

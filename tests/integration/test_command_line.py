@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import app
+from deploy.locking import only_one
 from storage.archive import quarantine
 from storage.archive.quarantine import Held, Reason
 from storage.db.engine import create, transaction
@@ -143,6 +144,19 @@ def test_text_of_peers_is_shown_as_it_is(tmp_path: Path, node: Mapping[str, str]
     assert (added.returncode, peers.returncode, listed.returncode) == (0, 0, 0)
     assert "[/X]" in peers.stdout
     assert r"[/red][bold]:pill:\x1b[31m" in listed.stdout
+
+
+def test_two_imports_do_not_take_from_each_other(tmp_path: Path, node: Mapping[str, str]) -> None:
+    (tmp_path / "files").mkdir()
+
+    with only_one(tmp_path / "data" / "import.lock", "not in a test"):
+        second = lienthong(tmp_path, "import", "files", **node)
+    third = lienthong(tmp_path, "import", "files", **node)
+
+    assert second.returncode == 1
+    assert "another import runs" in second.stderr
+    assert third.returncode == 0
+    assert "0 failed of 0 files" in third.stdout
 
 
 def test_no_name_of_a_file_moves_the_cursor(tmp_path: Path, node: Mapping[str, str]) -> None:
