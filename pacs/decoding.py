@@ -197,3 +197,9 @@ def _read(text: bytes) -> Answer:
 def shared() -> Decoders:
     """Return the decoders of this process; they live as long as it does."""
     return Decoders()
+
+
+def close_shared() -> None:
+    """End the decoders of this process; who asks again gets new ones."""
+    shared().close()
+    shared.cache_clear()

@@ -67,7 +67,7 @@ def serve_dicom(
         log.info("listening_tls", extra={"address": settings.bind, "port": listener.tls_port})
     stop.wait()
     listener.stop(GRACE_S)
-    decoding.shared().close()
+    decoding.close_shared()
 
 
 def dicom_listener(
@@ -180,7 +180,7 @@ def work(
             log.warning("ingest_waits", extra={"reason": str(error), "pause_s": pause_s})
             stop.wait(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-    decoding.shared().close()
+    decoding.close_shared()
 
 
 def _report(reports: Reporter, stop: threading.Event) -> None:

@@ -57,7 +57,7 @@ def serve(
         try:
             run(app, listener, stop)
         finally:
-            decoding.shared().close()
+            decoding.close_shared()
 
 
 def listen(host: str, port: int) -> socket.socket:

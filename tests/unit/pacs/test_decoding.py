@@ -27,8 +27,7 @@ def image(rows: int = 64, columns: int = 64, bits: int = 16, samples: int = 1) -
 @pytest.fixture(autouse=True, scope="module")
 def no_shared_decoders() -> None:
     """End the decoders that other tests of this process have started: processes are counted."""
-    decoding.shared().close()
-    decoding.shared.cache_clear()
+    decoding.close_shared()
 
 
 @pytest.fixture
