@@ -40,6 +40,8 @@ class Role:
 
     name: str
     command: Sequence[str]
+    delay_s: float = field(default=0.0, kw_only=True)
+    """It is started so much later: those that are needed first have the processors until then."""
     stage: int = 0
     """Roles of one stage are stopped together, those of a later one after them."""
     process: subprocess.Popen[bytes] | None = None
@@ -78,7 +80,10 @@ class Supervisor:
         read_end, write_end = os.pipe()
         try:
             for role in self.roles:
-                self._start(role, read_end)
+                if role.delay_s:
+                    role.restart_at = time.monotonic() + role.delay_s
+                else:
+                    self._start(role, read_end)
             while not self._stop.wait(POLL_S):
                 for role in self.roles:
                     self._watch(role, read_end)

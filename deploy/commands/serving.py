@@ -25,6 +25,8 @@ from storage.spool import Spool
 log = logging.getLogger(__name__)
 
 MOST_LISTENERS: Final = 4
+LATER_S: Final = 5.0
+"""After the first listener the others start: a restart is ready as soon as it can be."""
 GRACE_S: Final = 20.0
 PORT_WAIT_S: Final = 5.0
 
@@ -52,7 +54,10 @@ def _roles(given: Settings, config: str | None) -> list[Role]:
     """Return what is to run; what takes work in is stopped before what works it off."""
     listeners = given.dicom_processes or min(os.cpu_count() or 1, MOST_LISTENERS)
     names = [f"dicom-{number}" for number in range(1, listeners + 1)]
-    taking_in = [Role(name, role_command("dicom", config)) for name in names]
+    taking_in = [
+        Role(name, role_command("dicom", config), delay_s=LATER_S if number else 0.0)
+        for number, name in enumerate(names)
+    ]
     taking_in.append(Role("api", role_command("api", config)))
     return [*taking_in, Role("worker", role_command("worker", config), stage=1)]
 
