@@ -5,8 +5,8 @@ lengths its own way), so the same files go to DCMTK's storescp in bit-preserving
 mode as well: that is the reference for C-GET, C-MOVE and WADO-RS.
 """
 
+import contextlib
 import hashlib
-import re
 import subprocess
 import time
 from collections import Counter, defaultdict
@@ -23,6 +23,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as StudyRootGet
 
 from tests.fixtures import programs
+from tests.fixtures.dcmtk import send_each_as_it_is
 from tests.fixtures.serving import Serving, free_port
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "dicom"
@@ -36,8 +37,6 @@ pytestmark = [
     pytest.mark.skipif(not SHARED.is_dir(), reason="the shared DICOM files are not there"),
 ]
 
-SENT = re.compile(r"I: Sending file: (.*)")
-ANSWER = re.compile(r"I: Received Store Response \((.*)\)")
 Stored = dict[str, tuple[str, str, str, str]]
 """SOP Instance UID → SOP Class, transfer syntax, Study and Series Instance UID."""
 
@@ -65,10 +64,9 @@ def sending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sending]:
     try:
         client = server.client()
         sent = Sending(server, reference, client)
-        for transfer_syntax, files in _by_transfer_syntax(sent).items():
-            profile = _profile(folder / "contexts.cfg", transfer_syntax, files)
-            sent.answers |= _storescu(server.dicom_port, "LIENTHONG", profile, files)
-            _storescu(port, "STORESCP", profile, files)
+        files = [*_readable(sent)]
+        sent.answers = send_each_as_it_is(server.dicom_port, folder, files)
+        send_each_as_it_is(port, folder, files)
         yield sent
         client.close()
     finally:
@@ -181,63 +179,17 @@ def test_c_move_gives_back_what_was_sent(sending: Sending, tmp_path: Path) -> No
     assert moved.keys() >= as_stored
 
 
-def _by_transfer_syntax(sent: Sending) -> dict[str, list[tuple[Path, str]]]:
-    groups: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+def _readable(sent: Sending) -> Iterator[Path]:
     for path in sorted(SHARED.rglob("*")):
         if not path.is_file() or path.suffix == ".tsv":
             continue
-        try:
-            meta = dcmread(path, stop_before_pixels=True, force=False).file_meta
-            groups[meta.TransferSyntaxUID].append((path, meta.MediaStorageSOPClassUID))
-        except (InvalidDicomError, AttributeError, EOFError):
+        meta: Dataset = Dataset()
+        with contextlib.suppress(InvalidDicomError, AttributeError, EOFError):
+            meta = dcmread(path, stop_before_pixels=True).file_meta
+        if "TransferSyntaxUID" in meta and "MediaStorageSOPClassUID" in meta:
+            yield path
+        else:
             sent.unreadable.append(str(path))
-    return groups
-
-
-def _profile(path: Path, transfer_syntax: str, files: list[tuple[Path, str]]) -> Path:
-    classes = sorted({sop_class for _, sop_class in files})
-    contexts = "\n".join(
-        f"PresentationContext{n} = {sop_class}\\TS" for n, sop_class in enumerate(classes, 1)
-    )
-    path.write_text(
-        f"[[TransferSyntaxes]]\n[TS]\nTransferSyntax1 = {transfer_syntax}\n"
-        f"[[PresentationContexts]]\n[PC]\n{contexts}\n"
-        "[[Profiles]]\n[Send]\nPresentationContexts = PC\n"
-    )
-    return path
-
-
-def _storescu(
-    port: int, called: str, profile: Path, files: list[tuple[Path, str]]
-) -> dict[str, str]:
-    done = subprocess.run(
-        [
-            *(
-                programs.need("storescu"),
-                "-v",
-                "--no-halt",
-                "-xf",
-                str(profile),
-                "Send",
-                "-aec",
-                called,
-            ),
-            *("127.0.0.1", str(port), *(str(path) for path, _ in files)),
-        ],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=300,
-        check=False,
-    )
-    answers: dict[str, str] = {}
-    current = ""
-    for line in (done.stdout + done.stderr).splitlines():
-        if found := SENT.match(line):
-            current = found[1]
-        elif found := ANSWER.match(line):
-            answers[current] = found[1]
-    return answers
 
 
 def _storescp(port: int, folder: Path) -> "subprocess.Popen[bytes]":
