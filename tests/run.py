@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tests.fixtures import programs
@@ -19,12 +19,15 @@ QUICK: Final = "not faults and not slow"
 WORKERS: Final = "2"
 
 
-def install_peers() -> list[str]:
-    """Install absent peer programs by Debian's packages; return what is still absent."""
-    absent = {program for program in PEERS if programs.find(program) is None}
+def install_peers(wanted: Mapping[str, str] = PEERS) -> list[str]:
+    """Install absent peer programs by Debian's packages; return what is still absent.
+
+    `wanted` is program → package.
+    """
+    absent = {program for program in wanted if programs.find(program) is None}
     if absent and shutil.which("apt-get") and os.geteuid() == 0:
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        packages = sorted({PEERS[program] for program in absent})
+        packages = sorted({wanted[program] for program in absent})
         subprocess.run(["apt-get", "update", "-qq"], env=quiet, check=False)
         subprocess.run(["apt-get", "install", "-y", "-qq", *packages], env=quiet, check=False)
     return sorted(program for program in absent if programs.find(program) is None)

@@ -42,9 +42,9 @@ def send(archive: Archive, stream: Stream, *, watch_memory: bool = False) -> dic
         *("--pid", str(archive.pid), "--prewarm", "--sync"),
     ]
     if watch_memory:
-        with memory.Peak.of(archive.pid) as peak:
+        with memory.Peak.of(archive.pid, archive.receiver) as peak:
             measured = _run(archive, arguments)
-        measured["peak_mb"] = peak.mb
+        measured |= {"peak_mb": peak.mb, "receiver_mb": peak.receiver_mb}
     else:
         measured = _run(archive, arguments)
     prepared = time.monotonic() - started - measured["wall"]

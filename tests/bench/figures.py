@@ -56,8 +56,9 @@ def table(figures: Figures, columns: Sequence[Column]) -> str:
     """Return a Markdown table with one line for each case and archive."""
     heads = ("work", "archive", *(column.head for column in columns))
     lines = [_line(heads), "|---" * len(heads) + "|"]
+    archives = dict.fromkeys(archive for _, archive in figures.rounds)
     for case in dict.fromkeys(case for case, _ in figures.rounds):
-        for _, archive in (names for names in figures.rounds if names[0] == case):
+        for archive in (one for one in archives if figures.of(case, one)):
             cells = (_cell(figures, case, archive, column) for column in columns)
             lines.append(_line((case, archive, *cells)))
     return "\n".join(lines)

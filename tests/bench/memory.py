@@ -21,9 +21,19 @@ def tree(pid: int) -> Iterator[int]:
             yield from tree(int(child))
 
 
-def held_mb(pid: int) -> float:
-    """Return the proportional set size of a tree in MB: a shared page is divided, not repeated."""
-    return sum(map(_held_kb, tree(pid))) / 1000
+def held_mb(pid: int, word: str = "") -> float:
+    """Return the proportional set size of a tree in MB: a shared page is divided, not repeated.
+
+    Of those processes alone whose command line holds `word`.
+    """
+    return sum(_held_kb(one) for one in tree(pid) if word in _command(one)) / 1000
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:  # it has ended
+        return ""
 
 
 def _held_kb(pid: int) -> int:
@@ -35,19 +45,21 @@ def _held_kb(pid: int) -> int:
 
 
 class Peak:
-    """The most that was held while a block ran."""
+    """The most that was held while a block ran: by all, and by those that receive."""
 
     mb = 0.0
+    receiver_mb = 0.0
 
     @classmethod
     @contextmanager
-    def of(cls, pid: int) -> Iterator["Peak"]:
-        """Watch a tree of processes."""
+    def of(cls, pid: int, receiver: str = "") -> Iterator["Peak"]:
+        """Watch a tree of processes; those with `receiver` in their command line receive."""
         peak, over = cls(), threading.Event()
 
         def watch() -> None:
             while True:
                 peak.mb = max(peak.mb, held_mb(pid))
+                peak.receiver_mb = max(peak.receiver_mb, held_mb(pid, receiver))
                 if over.wait(EVERY_S):
                     return
 

@@ -43,6 +43,8 @@ class Archive:
     http_port: int = 0
     headers: Callable[[], Mapping[str, str]] = dict
     """What an HTTP request must say to be let in."""
+    receiver: str = ""
+    """A word in the command line of the processes that receive; empty: all of them do."""
     raw: bool = False
     """Takes length-prefixed bytes and not DICOM."""
     process: subprocess.Popen[bytes] | None = None
@@ -115,7 +117,16 @@ def lienthong(folder: Path, name: str = "Lienthong") -> Archive:
 
     serve = [*_PROGRAM, "serve"]
     return Archive(
-        name, "LIENTHONG", serve, folder, dicom, environment, count, http, headers=headers
+        name,
+        "LIENTHONG",
+        serve,
+        folder,
+        dicom,
+        environment,
+        count,
+        http,
+        headers=headers,
+        receiver="deploy.roles dicom",
     )
 
 

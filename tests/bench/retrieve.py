@@ -1,5 +1,6 @@
 """Retrieval over DICOMweb beside Orthanc with its DICOMweb plugin."""
 
+import contextlib
 import io
 import json
 import time
@@ -7,11 +8,12 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
 from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
 
 from tests.bench import blaster, data, peers, web
 from tests.bench.figures import Column
@@ -108,13 +110,15 @@ def _folders(scratch: Path) -> Iterator[tuple[str, Path]]:
         yield "short", data.write_series(scratch / "short", ZIPPED, 512, 512, 2)
 
 
+@cache
 def _models() -> Sequence[Path]:
     """Return the slices of a real CT series, or nothing when none is at hand."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(REAL.rglob("*.dcm")):
-        head = dcmread(path, specific_tags=["SeriesInstanceUID", "Rows"])
-        if head.get("Rows") == 512:
-            found.setdefault(str(head.SeriesInstanceUID), []).append(path)
+    for path in sorted(path for path in REAL.rglob("*") if path.is_file()):
+        with contextlib.suppress(InvalidDicomError):
+            head = dcmread(path, specific_tags=["SeriesInstanceUID", "Rows"])
+            if head.get("Rows") == 512:
+                found.setdefault(str(head.SeriesInstanceUID), []).append(path)
     longest = max(found.values(), key=len, default=[])
     return longest if len(longest) >= LONG_ENOUGH else []
 
@@ -216,7 +220,7 @@ def _first_metadata(archive: Archive, target: Target, scratch: Path) -> dict[str
 
 def _archive_of(archive: Archive, target: Target, series: Series) -> tuple[str, Mapping[str, str]]:
     if archive.name != ORTHANC:
-        return f"/dicom-web/studies/{series.study}", {"Accept": "application/zip"}
+        return f"/dicom-web/studies/{series.study}/archive", {}
     url = f"http://127.0.0.1:{target.port}/tools/lookup"
     [found] = peers.fetch(url, body=series.study.encode())
     return f"/studies/{found['ID']}/archive", {}

@@ -19,6 +19,7 @@ from typing import Final
 from tests.bench import figures, ingest, page, peers, query, retrieve, scale
 from tests.bench.figures import Figures
 from tests.bench.section import Place, Section, interleaved
+from tests.run import install_peers
 
 SECTIONS: Final[Mapping[str, Section]] = {
     section.name: section
@@ -32,11 +33,14 @@ SECTIONS: Final[Mapping[str, Section]] = {
     )
 }
 ALL: Final = "all"
+PEERS: Final = {"Orthanc": "orthanc-dicomweb", "storescp": "dcmtk"}
 
 
 def main() -> int:
     """Run the sections that are asked for and print their tables."""
     asked = _arguments()
+    if asked.rounds:
+        install_peers(PEERS)
     names = [*SECTIONS] if ALL in asked.sections else asked.sections
     for name in names:
         measured = _run(SECTIONS[name], asked)

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.synchronize import Barrier
@@ -48,6 +49,10 @@ class Client:
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
         self._connect()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
 
     def _connect(self) -> None:
         self._socket = socket.create_connection(("127.0.0.1", self._port), PATIENCE_S)
@@ -139,10 +144,10 @@ class Load:
 
     def _ask(self, port: int, number: int, barrier: Barrier, pipe: Pipe) -> None:
         try:
-            client = Client(port)
             mine = self.requests[number :: self.connections] or self.requests
-            barrier.wait(PATIENCE_S)
-            pipe.send(self._timed(client, mine))
+            with closing(Client(port)) as client:
+                barrier.wait(PATIENCE_S)
+                pipe.send(self._timed(client, mine))
         except Exception as error:  # noqa: BLE001 - it is told to the process that asked for this
             pipe.send(f"{type(error).__name__}: {error}")
 
@@ -173,10 +178,10 @@ def summary(taken: Sequence[tuple[float, float]], size: int) -> dict[str, float]
 
 def once(target: Target, request: bytes) -> tuple[float, int]:
     """Ask once over a new connection; return the milliseconds and the bytes of the body."""
-    client = Client(target.port)
-    begun = time.monotonic()
-    status, size = client.get(request)
-    taken = (time.monotonic() - begun) * 1000
+    with closing(Client(target.port)) as client:
+        begun = time.monotonic()
+        status, size = client.get(request)
+        taken = (time.monotonic() - begun) * 1000
     if status not in FOUND:
         raise ValueError(f"status {status}")
     return taken, size
