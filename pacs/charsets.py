@@ -25,6 +25,8 @@ _C1: Final = re.compile(rb"[\x80-\x9f]")
 _C1_TEXT: Final = re.compile("[\x80-\x9f]")
 # PS3.5 6.1.2.5.3: each of these brings the first character set back.
 _DELIMITERS: Final = {"PN": frozenset(b"\r\n\f\\^="), "": frozenset(b"\r\n\t\f\\")}
+UNKNOWN: Final = "(0008,0005) names unknown character sets"
+"""With this a warning begins."""
 
 
 @lru_cache(maxsize=256)
@@ -37,7 +39,7 @@ def encodings(declared: str) -> tuple[tuple[str, ...], str]:
     codecs = [_codec(name) for name in names]
     unknown = [name for name, codec in zip(names, codecs, strict=True) if codec is None]
     known = [codec for codec in codecs if codec is not None] or ["iso8859"]
-    warning = f"(0008,0005) names unknown character sets: {len(unknown)}" if unknown else ""
+    warning = f"{UNKNOWN}: {len(unknown)}" if unknown else ""
     if known[0] in _STAND_ALONE:
         known = known[:1]
     return tuple(
@@ -71,7 +73,7 @@ def decode(value: bytes, declared: str, vr: str = "") -> tuple[str, str]:
 def _latin_or_utf_8(value: bytes, declared: str, warning: str) -> tuple[str, str]:
     """Read Latin-1, unless the bytes are UTF-8: no Latin-1 text is that by chance."""
     try:
-        return value.decode("utf-8"), "text is UTF-8, against (0008,0005)"
+        return value.decode("utf-8"), warning or "text is UTF-8, against (0008,0005)"
     except UnicodeDecodeError:
         pass
     if _C1.search(value):

@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pacs import header, part10
+from pacs import charsets, header, part10
 from pacs.part10 import Head, Provenance
-from storage.archive import attributes, instances, quarantine
+from storage.archive import attributes, incidents, instances, quarantine
+from storage.archive.incidents import Incident, Kind
 from storage.archive.model import Outcome, ReceivedInstance, Verdict
 from storage.archive.quarantine import Held, Reason
 from storage.base.clock import utc_now
@@ -68,6 +69,8 @@ class Examined:
     fault: ImagingError | None = None
     member: Member | None = None
     """Which object of the record it is, when that is a pack."""
+    warnings: Sequence[str] = ()
+    """What was odd in its texts."""
 
     @property
     def provenance(self) -> Provenance | None:
@@ -254,7 +257,7 @@ def _read(record: SpoolRecord, content: memoryview) -> Examined:
     start, dataset = bytes(content[:offset]), content[offset:]
     try:
         sha256 = _checked(dataset, record.checksum)
-        head, sound, fault = _judged(start, dataset)
+        head, sound, fault, warnings = _judged(start, dataset)
     finally:
         dataset.release()
     if head is not None and sound:
@@ -263,7 +266,9 @@ def _read(record: SpoolRecord, content: memoryview) -> Examined:
         key = keys.quarantine_key(sha256, record.name)
     placed = Placed(key, offset, offset, sha256)
     size, received_at = record.dataset_size, record.received_at
-    return Examined(record, placed, size, sha256, received_at, head, sound, fault)
+    return Examined(
+        record, placed, size, sha256, received_at, head, sound, fault, warnings=warnings
+    )
 
 
 def _read_pack(record: SpoolRecord, content: memoryview) -> Iterator[Examined]:
@@ -277,12 +282,14 @@ def _read_pack(record: SpoolRecord, content: memoryview) -> Iterator[Examined]:
         dataset = content[member.dataset_offset : member.end]
         try:
             sha256 = _checked(dataset, member.checksum)
-            head, sound, fault = _judged(start, dataset)
+            head, sound, fault, warnings = _judged(start, dataset)
         finally:
             dataset.release()
         placed = Placed(key, member.dataset_offset, 0, whole)
         size, received_at = member.dataset_size, member.received_at
-        yield Examined(record, placed, size, sha256, received_at, head, sound, fault, member)
+        yield Examined(
+            record, placed, size, sha256, received_at, head, sound, fault, member, warnings
+        )
 
 
 def _checked(dataset: memoryview, checksum: str) -> str:
@@ -294,16 +301,16 @@ def _checked(dataset: memoryview, checksum: str) -> str:
 
 def _judged(
     start: bytes, dataset: memoryview
-) -> tuple[Head | None, Mapping[str, str] | None, ImagingError | None]:
-    """Return the head, and what the index keeps of a sound object or what is wrong with it."""
+) -> tuple[Head | None, Mapping[str, str] | None, ImagingError | None, Sequence[str]]:
+    """Return the head, what the index keeps or what is wrong, and what was odd in the texts."""
     head = None
     try:
         head = part10.read_head(start)
         found = header.scan(dataset, head.transfer_syntax_uid)
         header.check(found, head.sop_class_uid, head.sop_instance_uid)
-        return head, found.attributes(attributes.STORED), None
+        return head, found.attributes(attributes.STORED), None, found.warnings
     except (Malformed, Conflict) as fault:
-        return head, None, fault
+        return head, None, fault, ()
 
 
 def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
@@ -320,7 +327,23 @@ def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
         if done.held and one.member is None:
             quarantine.hold(session, _held(one, outcome))
         ingested.append(done)
+    incidents.note(session, _unread([*zip(examined, ingested, strict=True)]))
     return ingested
+
+
+def _unread(done: Sequence[tuple[Examined, Ingested]]) -> list[Incident]:
+    """Return an incident for each study whose texts could only be guessed."""
+    noticed: dict[str, Incident] = {}
+    for one, became in done:
+        unknown = [text for text in one.warnings if charsets.UNKNOWN in text]
+        if not unknown or one.sound is None or became.verdict is not Verdict.STORED:
+            continue
+        study, patient = (one.sound.get(key, "") for key in ("StudyInstanceUID", "PatientID"))
+        noticed.setdefault(
+            study,
+            Incident(Kind.CHARACTER_SET, study, patient, "", charsets.UNKNOWN, one.received_at),
+        )
+    return [*noticed.values()]
 
 
 def _received(one: Examined, attributes: Mapping[str, str]) -> ReceivedInstance:

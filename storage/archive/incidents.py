@@ -25,6 +25,8 @@ class Kind(StrEnum):
     """One Patient ID came with the demographics of different persons."""
     OTHER_PATIENT_ID = "other_patient_id"
     """One study came with different Patient IDs of the same person."""
+    CHARACTER_SET = "character_set"
+    """An object names a character set that nobody knows; its texts are a guess."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pacs import part10, retrieve
 from pacs.ingest import Ingest
 from pacs.part10 import Provenance
-from storage.archive import instances, quarantine
+from storage.archive import incidents, instances, quarantine
 from storage.base.clock import utc_now
 from storage.base.errors import StoreUnavailable
 from storage.db.engine import Engine, transaction
@@ -167,3 +167,23 @@ def test_a_pack_that_is_ingested_twice_changes_nothing(ingest, spool, store, eng
     with transaction(engine) as session:
         assert quarantine.count(session) == 0
     assert len(list(store.list())) == 1
+
+
+def test_a_character_set_that_nobody_knows_is_noticed_once_for_a_study(ingest, spool, engine):
+    first = ct_slice()
+    same = {
+        "StudyInstanceUID": first.StudyInstanceUID,
+        "SeriesInstanceUID": first.SeriesInstanceUID,
+    }
+    for slice_ in (first, ct_slice(**same)):
+        with spool.incoming(head_of(slice_)) as incoming:
+            incoming.write(encode(slice_, EXPLICIT).replace(b"ISO_IR 192", b"ISO_IR 999"))
+
+    while ingest.run_once():
+        pass
+
+    with transaction(engine) as session:
+        noticed = incidents.list_open(session)
+    assert [one.kind for one in noticed] == ["character_set"]
+    assert noticed[0].study_instance_uid == first.StudyInstanceUID
+    assert "(0008,0005)" in noticed[0].detail
