@@ -48,7 +48,9 @@ def _plain(found: dicom_json.Json) -> dict[str, Any]:
         if not keyword or element["vr"] in _BINARY or tag == SPECIFIC_CHARACTER_SET:
             continue
         values = element.get("Value", [])
-        if element["vr"] == "SQ":
+        if (element["vr"] == "SQ") != (dictionary_vr(tag) == "SQ"):  # costs only itself
+            plain[keyword] = [] if dictionary_vr(tag) == "SQ" else ""
+        elif element["vr"] == "SQ":
             plain[keyword] = [_plain(item) for item in values]
         else:
             plain[keyword] = "\\".join(map(_text, values)).strip()

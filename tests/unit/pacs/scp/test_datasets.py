@@ -97,6 +97,17 @@ def test_value_that_is_none_of_its_vr_costs_only_itself(text: str) -> None:
     assert datasets.read(written, ExplicitVRLittleEndian) == {"PatientID": "A", "Rows": ""}
 
 
+def test_text_under_the_tag_of_a_sequence_costs_only_itself() -> None:
+    written = datasets.write({"Rows": "1", "PatientID": "A"}, ExplicitVRLittleEndian)
+    sequence = written.replace(b"\x10\x00\x20\x00LO", b"\x18\x00\x01\x93LO")
+
+    assert sequence != written
+    found = datasets.read(sequence, ExplicitVRLittleEndian)
+
+    assert found["CTAcquisitionTypeSequence"] == []
+    assert datasets.read(datasets.write(found, ExplicitVRLittleEndian), ExplicitVRLittleEndian)
+
+
 @given(st.data())
 @settings(deadline=None)
 def test_mutated_data_sets_are_malformed_or_can_be_written_again(data: st.DataObject) -> None:
