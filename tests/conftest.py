@@ -1,3 +1,13 @@
+import os
+
+from hypothesis import settings
+
+# The same examples on every run, so that a red run is about the change. Set
+# the variable LIENTHONG_TEST_EXPLORE to look for others.
+settings.register_profile("steady", derandomize=True)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile("explore" if os.environ.get("LIENTHONG_TEST_EXPLORE") else "steady")
+
 pytest_plugins = [
     "tests.fixtures.certificates",
     "tests.fixtures.database",
