@@ -41,8 +41,8 @@ COLUMNS: Final = (
 PAGES: Final[Mapping[str, Mapping[str, object]]] = {
     "today and modality": {"StudyDate": "20260301", "ModalitiesInStudy": "CT", "limit": 100},
     "newest 100": {"limit": 100},
-    "`NGUYEN VAN A*`": {"PatientName": "NGUYEN VAN A*", "limit": 100},
-    "`*THI*LAN*`": {"PatientName": "*THI*LAN*", "limit": 100},
+    "first 5 of `NGUYEN VAN A*`": {"PatientName": "NGUYEN VAN A*", "limit": 5},
+    "first 5 of `*THI*LAN*`": {"PatientName": "*THI*LAN*", "limit": 5},
     "`*QZ*`, no match": {"PatientName": "*QZ*", "limit": 100},
     "Patient ID": {"PatientID": "BN00000777"},
     "Accession Number": {"AccessionNumber": "A000000777"},
