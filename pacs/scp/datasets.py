@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 from pacs import dicom_json
 from pacs.encoding import BULK_VRS, NUMBER_CODES
@@ -66,7 +66,9 @@ def _text(value: object) -> str:
 
 @lru_cache(maxsize=1024)
 def _keyword(tag: int) -> str:
-    return keyword_for_tag(tag)
+    """Return the keyword of a tag, '' in repeating groups, where it names many (PS3.5 7.6)."""
+    keyword = keyword_for_tag(tag)
+    return keyword if keyword and tag_for_keyword(keyword) == tag else ""
 
 
 def write(attributes: Attributes, transfer_syntax: str) -> bytes:

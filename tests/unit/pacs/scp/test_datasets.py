@@ -108,6 +108,14 @@ def test_text_under_the_tag_of_a_sequence_costs_only_itself() -> None:
     assert datasets.read(datasets.write(found, ExplicitVRLittleEndian), ExplicitVRLittleEndian)
 
 
+def test_tag_of_a_repeating_group_is_left_out() -> None:
+    written = datasets.write({"Rows": "1", "PatientID": "A"}, ExplicitVRLittleEndian)
+    curve = written.replace(b"\x28\x00\x10\x00US", b"\x02\x50\x05\x00US")
+
+    assert curve != written
+    assert datasets.read(curve, ExplicitVRLittleEndian) == {"PatientID": "A"}
+
+
 @given(st.data())
 @settings(deadline=None)
 def test_mutated_data_sets_are_malformed_or_can_be_written_again(data: st.DataObject) -> None:
