@@ -60,6 +60,7 @@ class MessageRow(Base):
     __table_args__ = (
         Index("ix_hl7_messages_keys", "keys", postgresql_using="gin"),
         Index("ix_hl7_messages_received_at", "received_at"),
+        Index("ix_hl7_messages_control_id", "control_id"),
         Index("ix_hl7_messages_open", "state", "id", postgresql_where=text("state <> 'applied'")),
     )
 

@@ -49,6 +49,7 @@ def upgrade() -> None:
     )
     op.execute("CREATE SEQUENCE hl7_applied")
     op.create_index("ix_hl7_messages_keys", "hl7_messages", ["keys"], postgresql_using="gin")
+    op.create_index("ix_hl7_messages_control_id", "hl7_messages", ["control_id"])
     op.create_index("ix_hl7_messages_received_at", "hl7_messages", ["received_at"])
     op.create_index(
         "ix_hl7_messages_open",
