@@ -151,7 +151,18 @@ def test_applied_messages_are_numbered_in_their_order(engine: Engine) -> None:
         (Search(since=utc_now() + timedelta(days=1)), 0),
         (Search(until=utc_now() - timedelta(days=1)), 0),
     ],
-    ids=repr,
+    ids=[
+        "all",
+        "patient",
+        "order",
+        "accession",
+        "patient and another accession",
+        "sender, kind and control id",
+        "another sender",
+        "state",
+        "from tomorrow",
+        "until yesterday",
+    ],
 )
 def test_messages_are_found_by_what_people_know(engine: Engine, wanted: Search, found: int) -> None:
     note(engine, received())
