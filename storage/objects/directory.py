@@ -80,6 +80,29 @@ class DirectoryStore:
         finally:
             os.close(descriptor)
 
+    def at_hand(self, key: str, offset: int, length: int) -> bytes | None:
+        """Return the bytes ``[offset, offset + length)`` if they are in the page cache, else None.
+
+        The first and the last byte are asked for without waiting; what is between them has
+        come and goes with them.
+        """
+        check_range(offset, length)
+        check_key(key)
+        try:
+            descriptor = os.open(f"{self.folder}/{key}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            for at in (offset, offset + length - 1):
+                if os.preadv(descriptor, [bytearray(1)], at, os.RWF_NOWAIT) != 1:
+                    return None
+            found = os.pread(descriptor, length, offset)
+        except OSError:  # not there now, or a file system that cannot tell
+            return None
+        finally:
+            os.close(descriptor)
+        return found if len(found) == length else None
+
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, chunk: int = PIECE_BYTES
     ) -> Iterator[bytes]:
@@ -200,19 +223,21 @@ class DirectoryStore:
 
     def _put(self, target: Path, source: Path) -> None:
         try:
-            os.link(source, target)
-        except FileExistsError:
-            if target.stat().st_size != source.stat().st_size:
-                self._copy(target, source)
+            try:
+                os.link(source, target)
+            except FileExistsError:
+                if target.stat().st_size != source.stat().st_size:
+                    self._copy(target, source)
+            except OSError as error:
+                if error.errno not in _CANNOT_LINK:
+                    raise
+                if not target.exists() or target.stat().st_size != source.stat().st_size:
+                    self._copy(target, source)
         except FileNotFoundError:
             if source.exists():
                 raise
+            # the process that stored it first has removed it
             raise NotFound(f"no file {source}") from None
-        except OSError as error:
-            if error.errno not in _CANNOT_LINK:
-                raise
-            if not target.exists() or target.stat().st_size != source.stat().st_size:
-                self._copy(target, source)
 
     def _copy(self, target: Path, source: Path) -> None:
         """Put a copy in place of whatever is there; readers see the old or the new, whole."""

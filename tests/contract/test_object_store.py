@@ -154,6 +154,18 @@ def test_file_that_is_not_there_is_not_found(store: ObjectStore, tmp_path: Path)
         store.put_files([(KEY, tmp_path / "nowhere")])
 
 
+def test_file_that_is_gone_is_not_found_where_the_object_is_there_already(
+    store: ObjectStore, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """Another ingest was quicker: it put the object and removed the record."""
+    store.put_files([(KEY, make_file(DIGITS))])
+
+    with pytest.raises(NotFound, match="nowhere"):
+        store.put_files([(KEY, tmp_path / "nowhere")])
+
+    assert store.read(KEY) == DIGITS
+
+
 def test_key_put_twice_is_one_object(store: ObjectStore, make_file: MakeFile) -> None:
     store.put_files([(KEY, make_file(DIGITS))])
 

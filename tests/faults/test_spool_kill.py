@@ -4,6 +4,8 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,16 @@ def start(program: str, log: Path, *arguments: Path) -> subprocess.Popen[bytes]:
         )
 
 
+@contextmanager
+def killed(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The process, killed when the block ends, however it ends."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def wait_for_lines(log: Path, count: int) -> None:
     give_up_s = time.monotonic() + 30
     while not log.exists() or log.read_bytes().count(b"\n") < count:
@@ -77,11 +89,9 @@ def test_every_acknowledged_record_is_there_and_no_half_one_is_sealed(tmp_path: 
     swept = 0
     for _ in range(ROUNDS):
         known = log.read_bytes().count(b"\n") if log.exists() else 0
-        receiver = start(RECEIVE, log, folder)
-        wait_for_lines(log, known + 1)
-        time.sleep(chance.uniform(0, 0.1))
-        receiver.kill()
-        receiver.wait()
+        with killed(start(RECEIVE, log, folder)):
+            wait_for_lines(log, known + 1)
+            time.sleep(chance.uniform(0, 0.1))
         swept += Spool(folder).recover()
 
     acknowledged = set(log.read_text().split())
@@ -102,19 +112,21 @@ def test_nothing_is_lost_between_spool_and_store_when_both_sides_are_killed(
 ) -> None:
     folder, objects = tmp_path / "spool", tmp_path / "objects"
     acknowledged_log, ingest_log = tmp_path / "acknowledged", tmp_path / "ingest"
-    receiver = start(RECEIVE, acknowledged_log, folder)
-    wait_for_lines(acknowledged_log, 1)
-    for _ in range(10):
-        known = ingest_log.read_bytes().count(b"\n") if ingest_log.exists() else 0
-        ingests = [start(INGEST, ingest_log, folder, objects) for _ in range(2)]
-        wait_for_lines(ingest_log, known + 3)
-        time.sleep(random.uniform(0, 0.1))
-        for ingest in ingests:
-            assert ingest.poll() is None, ingest_log.with_suffix(".errors").read_text()
-            ingest.kill()
-            ingest.wait()
-    receiver.kill()
-    receiver.wait()
+    with ExitStack() as dying:
+        receiver = dying.enter_context(killed(start(RECEIVE, acknowledged_log, folder)))
+        wait_for_lines(acknowledged_log, 1)
+        for _ in range(10):
+            known = ingest_log.read_bytes().count(b"\n") if ingest_log.exists() else 0
+            with ExitStack() as round_:
+                ingests = [
+                    round_.enter_context(killed(start(INGEST, ingest_log, folder, objects)))
+                    for _ in range(2)
+                ]
+                wait_for_lines(ingest_log, known + 3)
+                time.sleep(random.uniform(0, 0.1))
+                for ingest in ingests:
+                    assert ingest.poll() is None, ingest_log.with_suffix(".errors").read_text()
+        assert receiver.poll() is None, acknowledged_log.with_suffix(".errors").read_text()
 
     store = DirectoryStore(objects)
     Spool(folder).recover()
@@ -135,8 +147,7 @@ def test_record_that_is_received_elsewhere_wakes_ingest_within_milliseconds(
     folder, log = tmp_path / "spool", tmp_path / "log"
     spool = Spool(folder)
     spool.wait(0)
-    receiver = start(RECEIVE, log, folder)
-    try:
+    with killed(start(RECEIVE, log, folder)):
         assert spool.wait(30)
         delays_s = []
         for _ in range(20):
@@ -147,8 +158,5 @@ def test_record_that_is_received_elsewhere_wakes_ingest_within_milliseconds(
             delays_s += [
                 time.time() - newest.received_at.timestamp() for newest in spool.sealed(1000)[-1:]
             ]
-    finally:
-        receiver.kill()
-        receiver.wait()
 
     assert sorted(delays_s)[len(delays_s) // 2] < 0.05
