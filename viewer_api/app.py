@@ -24,6 +24,7 @@ from viewer_api.dicomweb import (
     search,
     storing,
 )
+from viewer_api.dicomweb.quick_frames import QuickFrames
 from viewer_api.edge import Edge
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
@@ -78,7 +79,7 @@ def create(
         redirect_slashes=False,
     )
     metrics = Metrics(lambda: _gauges(spool))
-    app.state.parts = Parts(
+    parts = app.state.parts = Parts(
         settings=settings,
         engine=engine,
         store=store,
@@ -93,6 +94,7 @@ def create(
         metadata=Recent(MAX_METADATA, len),
     )
     problems.register(app)
+    app.add_middleware(QuickFrames, parts=parts)
     app.add_middleware(Edge, metrics=metrics)
     # flat: one look-up for each request, and `app.routes` names every route
     for family in FAMILIES:

@@ -126,7 +126,7 @@ class May:
         """
         if self.local and "authorization" not in request.headers and is_local(request):
             return
-        secret = _bearer(request.headers.get("authorization", ""))
+        secret = bearer(request.headers.get("authorization", ""))
         callers = parts(request).callers
         caller = callers.remembered(secret)
         if caller is None:
@@ -170,7 +170,14 @@ def dicomweb_url(request: Request) -> str:
     return root_url(request) + DICOMWEB
 
 
-def _bearer(header: str) -> str:
+def bearer(header: str) -> str:
+    """Return the token of an Authorization header (RFC 6750 2.1).
+
+    Raises
+    ------
+    Unauthenticated
+        There is none.
+    """
     scheme, _, secret = header.partition(" ")
     if scheme.lower() != "bearer" or not 0 < len(secret.strip()) <= MAX_SECRET:
         raise Unauthenticated("send a token: Authorization: Bearer TOKEN")

@@ -158,6 +158,10 @@ class S3Store:
         """Return bytes ``[offset, offset + length)``, to the end when `length` is None."""
         return b"".join(self.stream(key, offset, length))
 
+    def at_hand(self, key: str, offset: int, length: int) -> None:  # noqa: ARG002
+        """Nothing is: every object is asked for over the network."""
+        return
+
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, chunk: int = PIECE_BYTES
     ) -> Iterator[bytes]:

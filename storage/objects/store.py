@@ -49,6 +49,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def at_hand(self, key: str, offset: int, length: int) -> bytes | None:
+        """Return the bytes ``[offset, offset + length)`` if nobody has to wait for them.
+
+        None when they are not in this machine's memory, or not there at all: then `read`
+        gets them, or says why not.
+        """
+        ...
+
     def stream(
         self, key: str, offset: int = 0, length: int | None = None, chunk: int = 1 << 20
     ) -> Iterator[bytes]:

@@ -155,7 +155,7 @@ def _works(stored: Sequence[Series]) -> Iterator[Work]:
     yield Work(f"whole study, {SLICES} × 0.5 MB", paths, OBJECTS, _a_study, whole)
     rendered = [f"{shown.path}/instances/{uid}/frames/1/rendered" for uid in shown.instances]
     for connections in (1, 4):
-        load = Load([], 0, tolerance=0.5, connections=connections)
+        load = Load([], 0, tolerance=0.9, connections=connections)
         yield Work(f"rendered JPEG, {connections} at once", rendered, JPEG, _a_jpeg, load)
 
 

@@ -123,7 +123,7 @@ def retrieve_frames(
     with contents.content_of(stored):
         source = source_of(deps.parts(request), entry, wanted)
         source.require(numbers)
-        return _answer(source, numbers, wanted, etag)
+        return answer(source, numbers, wanted, etag)
 
 
 def entity_tag(stored: StoredInstance, numbers: Sequence[int], wanted: Form) -> str:
@@ -131,7 +131,8 @@ def entity_tag(stored: StoredInstance, numbers: Sequence[int], wanted: Form) -> 
     return contents.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, numbers, wanted)
 
 
-def _answer(source: Source, numbers: Sequence[int], wanted: Form, etag: str) -> Response:
+def answer(source: Source, numbers: Sequence[int], wanted: Form, etag: str) -> Response:
+    """Answer frames, each in a part of its own or one alone."""
     part_type = f"{wanted.media_type}; transfer-syntax={source.transfer_syntax_uid}"
     validators = contents.validators(etag)
     if not wanted.multipart:
@@ -205,10 +206,8 @@ def source_of(parts: Parts, entry: Entry, wanted: Form) -> Source:
         index, _, read = _whole(converted, syntax)
         return Source(syntax, index, read)
     index, image, read, check = _opened(parts, entry)
-    if syntax in UNCOMPRESSED:
-        return Source(contexts.EXPLICIT_VR_LITTLE_ENDIAN, index, read, check=check)
-    if wanted.as_stored:
-        return Source(syntax, index, read, check=check)
+    if lying := syntax_as_it_lies(syntax, wanted):
+        return Source(lying, index, read, check=check)
     if image is None or syntax not in contexts.DECODABLE:
         raise NotSupported(f"frames in {contexts.name_of(syntax)} are given as stored only")
 
@@ -217,6 +216,13 @@ def source_of(parts: Parts, entry: Entry, wanted: Form) -> Source:
 
     native = contexts.EXPLICIT_VR_LITTLE_ENDIAN
     return Source(native, index, read, decode, image.decoded_bytes, check)
+
+
+def syntax_as_it_lies(syntax: str, wanted: Form) -> str | None:
+    """Return what to call frames that go out as they lie, None when they must be changed."""
+    if syntax in UNCOMPRESSED:
+        return contexts.EXPLICIT_VR_LITTLE_ENDIAN
+    return syntax if wanted.as_stored and contexts.is_encapsulated(syntax) else None
 
 
 _Found = tuple[FrameIndex, ImagePixel | None, frames.Read]
