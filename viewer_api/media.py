@@ -4,7 +4,7 @@ PS3.18 8.7 (media types), RFC 9110 12.5.1 (Accept), RFC 2387 (multipart/related)
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -16,6 +16,7 @@ from storage.base.errors import Malformed
 ANY: Final = "*/*"
 DICOM: Final = "application/dicom"
 DICOM_JSON: Final = "application/dicom+json"
+DICOM_XML: Final = "application/dicom+xml"
 JSON: Final = "application/json"
 OCTET_STREAM: Final = "application/octet-stream"
 MULTIPART_RELATED: Final = "multipart/related"
@@ -35,6 +36,14 @@ class MediaType:
 
     essence: str
     parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One way in which something can be given."""
+
+    media_type: str
+    multipart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +93,34 @@ def wishes(accept: str) -> Sequence[Wish]:
     """
     if not accept.strip():
         return (Wish(ANY, None),)
-    ranked = []
+    ranked = sorted(_ranked(accept), key=lambda pair: -pair[0])
+    return tuple(wish for quality, wish in ranked if quality > 0)
+
+
+def _ranked(accept: str) -> Iterator[tuple[float, Wish]]:
     for text in list(_split(accept[:MAX_HEADER], ","))[:MAX_RANGES]:
         try:
             media_type = parse(text)
-            quality = _quality(media_type.parameters.get("q", "1"))
+            yield _quality(media_type.parameters.get("q", "1")), _wish(media_type)
         except Malformed:
             continue
-        if quality > 0:
-            ranked.append((quality, _wish(media_type)))
-    ranked.sort(key=lambda pair: -pair[0])
-    return tuple(wish for _, wish in ranked)
 
 
-def best(accept: str, offers: Sequence[str]) -> str | None:
-    """Return the single-part media type among `offers` that the client likes most."""
+@lru_cache(maxsize=256)
+def _refused(accept: str) -> Collection[Offer]:
+    """Return what is named with the quality 0: a wider range does not bring it back."""
+    wishes = (wish for quality, wish in _ranked(accept) if not quality)
+    return frozenset(Offer(wish.media_type, multipart=bool(wish.multipart)) for wish in wishes)
+
+
+def choose(accept: str, offers: Sequence[Offer]) -> Offer | None:
+    """Return the one of `offers`, best first, that the client likes most; None: it takes none."""
+    refused = _refused(accept)
+    left = [offer for offer in offers if offer not in refused]
     for wish in wishes(accept):
-        if not wish.multipart:
-            for offer in offers:
-                if wish.takes(offer):
-                    return offer
+        for offer in left:
+            if wish.multipart in {None, offer.multipart} and wish.takes(offer.media_type):
+                return offer
     return None
 
 

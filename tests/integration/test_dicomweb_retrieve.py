@@ -21,12 +21,14 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from pacs import dicom_xml
 from tests.fixtures.dicom_files import ct_slice, encapsulated, encode, multi_frame
 from tests.fixtures.http import HttpNode, multipart_parts
 
 AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 FRAMES_AS_STORED = "multipart/related; type=application/octet-stream; transfer-syntax=*"
 OCTETS = "application/octet-stream"
+XML_PARTS = 'multipart/related; type="application/dicom+xml"'
 
 
 @dataclass(frozen=True)
@@ -354,6 +356,30 @@ def test_metadata_of_every_level(held: Held, client: httpx.Client, level: str, c
     assert found[0]["00280010"] == {"vr": "US", "Value": [16]}
     assert found[0]["00083002"]["Value"] == [ExplicitVRLittleEndian]
     assert not any(tag.startswith("0002") for tag in found[0])
+
+
+@pytest.mark.parametrize("level", ["study", "series", "instance"])
+def test_metadata_are_the_same_in_xml(held: Held, client: httpx.Client, level: str) -> None:
+    where = path(held.ct, "/metadata", level)
+
+    answer = client.get(
+        where, headers={"Accept": 'multipart/related; type="application/dicom+xml"'}
+    )
+
+    assert 'type="application/dicom+xml"' in answer.headers["content-type"]
+    told = [dicom_xml.encode(one) for one in client.get(where).json()]
+    assert [content for _, content in multipart_parts(answer)] == told
+
+
+def test_metadata_of_one_instance_may_be_one_document(held: Held, client: httpx.Client) -> None:
+    where = path(held.ct, "/metadata")
+
+    answer = client.get(where, headers={"Accept": "application/dicom+xml"})
+
+    assert answer.headers["content-type"] == "application/dicom+xml"
+    assert answer.content == dicom_xml.encode(client.get(where).json()[0])
+    study = path(held.ct, "/metadata", "study")
+    assert client.get(study, headers={"Accept": "application/dicom+xml"}).status_code == 406
 
 
 def test_metadata_is_readable_by_pydicom(held: Held, client: httpx.Client) -> None:

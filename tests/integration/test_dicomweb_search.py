@@ -7,8 +7,9 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
+from pacs import dicom_xml
 from tests.fixtures.dicom_files import ct_slice
-from tests.fixtures.http import HttpNode
+from tests.fixtures.http import HttpNode, multipart_parts
 
 NAME, ID, MODALITIES, STUDY, SERIES = "00100010", "00100020", "00080061", "0020000D", "0020000E"
 OHIF_FIELDS = "00081030%2C00080060%2C00080090%2C00100030"
@@ -194,7 +195,8 @@ def test_bad_request_is_a_problem(client: httpx.Client, path: str, status: int) 
     [
         ("application/json", 200, "application/json"),
         ("text/html, */*;q=0.1", 200, "application/dicom+json"),
-        ('multipart/related; type="application/dicom+xml"', 406, "application/problem+json"),
+        ('multipart/related; type="application/dicom"', 406, "application/problem+json"),
+        ("application/dicom+xml", 406, "application/problem+json"),
     ],
 )
 def test_media_type_is_negotiated(
@@ -203,6 +205,26 @@ def test_media_type_is_negotiated(
     response = client.get("/dicom-web/studies", headers={"Accept": accept})
 
     assert (response.status_code, response.headers["content-type"]) == (status, media_type)
+
+
+def test_results_are_the_same_in_xml(client: httpx.Client) -> None:
+    accept = {"Accept": "multipart/related; type=application/dicom+xml"}
+
+    parts = multipart_parts(client.get("/dicom-web/studies", headers=accept))
+
+    assert {headers["content-type"] for headers, _ in parts} == {"application/dicom+xml"}
+    rows = client.get("/dicom-web/studies").json()
+    assert [content for _, content in parts] == [dicom_xml.encode(row) for row in rows]
+
+
+def test_results_are_zipped_when_asked(client: httpx.Client) -> None:
+    zipped = client.get("/dicom-web/studies", headers={"Accept-Encoding": "gzip"})
+    plain = client.get("/dicom-web/studies", headers={"Accept-Encoding": "identity"})
+
+    assert zipped.headers["content-encoding"] == "gzip"
+    assert "Accept-Encoding" in zipped.headers["vary"]
+    assert "content-encoding" not in plain.headers
+    assert zipped.json() == plain.json()
 
 
 def test_urls_are_those_behind_the_proxy(client: httpx.Client) -> None:

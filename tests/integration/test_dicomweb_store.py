@@ -12,7 +12,7 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 
-from pacs import part10
+from pacs import dicom_xml, part10
 from storage.access.tokens import Role
 from tests.fixtures.dicom_files import ct_slice, encapsulated, encode, part10_file
 from tests.fixtures.http import HttpNode, multipart_body, multipart_parts
@@ -116,7 +116,7 @@ def test_content_type_is_taken_in_every_shape(client: httpx.Client, content_type
             400,
         ),
         ({"Content-Type": TYPE, "Content-Encoding": "gzip"}, 415),
-        ({"Content-Type": TYPE, "Accept": "application/dicom+xml"}, 406),
+        ({"Content-Type": TYPE, "Accept": "text/html"}, 406),
     ],
 )
 def test_other_types_are_refused_with_what_is_taken(
@@ -222,6 +222,16 @@ def test_study_of_the_path_is_held_to(http_node: HttpNode, client: httpx.Client)
 
 def test_path_that_is_no_uid_is_refused_before_the_body(client: httpx.Client) -> None:
     assert post(client, b"x", path=f"{STUDIES}/none").status_code == 400
+
+
+def test_result_is_the_same_in_xml(client: httpx.Client) -> None:
+    file = part10_file(ct_slice())
+
+    told = post(client, file)
+    answer = post(client, file, Accept="application/dicom+xml")
+
+    assert answer.headers["content-type"] == "application/dicom+xml"
+    assert dicom_xml.decode(answer.content) == told.json()
 
 
 def test_repeated_upload_is_one_object(http_node: HttpNode, client: httpx.Client) -> None:

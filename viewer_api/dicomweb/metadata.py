@@ -1,37 +1,35 @@
-"""WADO-RS, metadata (PS3.18 10.4.1.1.2, Annex F): everything of an object but its pixels.
+"""WADO-RS, metadata (PS3.18 10.4.1.1.2): everything of an object but its pixels.
 
 A series that has settled has its metadata in one object; of others each instance is read.
 Either text has a token in place of the root of its URLs, which depends on who asks; with
-the root in it, it is kept for the next one who asks from there. Corrections that live in
-the index set ``changed_at`` of the series, so they belong where the text is made:
-`pacs.series_metadata.instance_json`.
+the root in it, it is kept for the next one who asks from there. XML is made of
+the JSON. Corrections that live in the index set ``changed_at`` of the series, so they belong
+where the text is made: `pacs.series_metadata.instance_json`.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
-import imagecodecs
+import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
-from pacs import dicom_json, retrieve, series_metadata
+from pacs import dicom_json, dicom_xml, retrieve, series_metadata
 from pacs.series_metadata import Entry
 from storage.access.tokens import Action
-from storage.base.errors import NotSupported
 from viewer_api import deps, media, multipart
 from viewer_api.deps import Parts
-from viewer_api.dicomweb import contents
+from viewer_api.dicomweb import contents, models
+from viewer_api.media import Offer
 from viewer_api.places import Series
 
 router = APIRouter(
     prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))]
 )
 
-OFFERS: Final = (media.DICOM_JSON, media.JSON)
 AT_ONCE: Final = 1000
 """Up to so many objects are read before the answer begins, so that trouble has a status."""
-GZIP_LEVEL: Final = 1
 GZIP_WINDOW: Final = 31
 """15 bits, and 16 for the gzip format (zlib manual, deflateInit2)."""
 
@@ -59,13 +57,12 @@ def metadata_of_instance(request: Request, study: str, series: str, instance: st
 
 
 def _answer(request: Request, found: Sequence[Series]) -> Response:
-    media_type = media.best(media.accepted(request), OFFERS)
-    if media_type is None:
-        raise NotSupported(f"metadata are served as {' or '.join(OFFERS)}")
+    alone = sum(len(series.entries) for series in found) == 1
+    chosen = models.offer(request, "metadata are", models.ALONE if alone else models.OFFERS)
     zipped = media.takes_gzip(request.headers.get("accept-encoding", ""))
     url = deps.dicomweb_url(request)
     prints = (series.fingerprint for series in found)
-    etag = contents.entity_tag("metadata", url, zipped, media_type, *prints)
+    etag = contents.entity_tag("metadata", url, zipped, chosen, *prints)
     if unchanged := contents.not_modified(request, etag):
         return unchanged
     headers = dict(contents.validators(etag))
@@ -73,14 +70,41 @@ def _answer(request: Request, found: Sequence[Series]) -> Response:
     if zipped:
         headers["Content-Encoding"] = "gzip"
     parts = deps.parts(request)
-    if all(series.metadata for series in found):
-        return Response(_settled(parts, found, url, zipped=zipped), 200, headers, media_type)
-    pieces = _array(_objects(parts, found, url))
+    if chosen.media_type == media.DICOM_XML:
+        content_type, pieces = _xml(parts, found, url, chosen, etag.strip('"'))
+    elif all(series.metadata for series in found):
+        body = _settled(parts, found, url, zipped=zipped)
+        return Response(body, 200, headers, chosen.media_type)
+    else:
+        content_type, pieces = chosen.media_type, _array(_objects(parts, found, url))
     if zipped:
         pieces = _gzipped(pieces)
     if sum(len(series.entries) for series in found) <= AT_ONCE:
-        return Response(b"".join(pieces), headers=headers, media_type=media_type)
-    return StreamingResponse(multipart.gathered(pieces), headers=headers, media_type=media_type)
+        return Response(b"".join(pieces), headers=headers, media_type=content_type)
+    return StreamingResponse(multipart.gathered(pieces), headers=headers, media_type=content_type)
+
+
+# XML is made of the JSON
+
+
+def _xml(
+    parts: Parts, found: Sequence[Series], url: str, chosen: Offer, boundary: str
+) -> tuple[str, Iterator[bytes]]:
+    """Return the Content-Type and the body: a document for each instance."""
+    decoded = _decoded(parts, found, url)
+    if not chosen.multipart:
+        return media.DICOM_XML, map(dicom_xml.encode, decoded)
+    content_type = multipart.content_type(media.DICOM_XML, boundary)
+    return content_type, models.xml_parts(decoded, boundary)
+
+
+def _decoded(parts: Parts, found: Sequence[Series], url: str) -> Iterator[Mapping[str, Any]]:
+    root = dicom_json.encode(url)[1:-1]
+    for series in found:
+        if series.metadata:
+            yield from msgspec.json.decode(_text(series, root))
+        else:
+            yield from map(msgspec.json.decode, _objects(parts, [series], url))
 
 
 # Series that have settled
@@ -94,8 +118,7 @@ def _settled(parts: Parts, found: Sequence[Series], url: str, *, zipped: bool) -
         texts = (_text(series, dicom_json.encode(url)[1:-1]) for series in found)
         answer = b"[" + b",".join(text[1:-1] for text in texts) + b"]"
         if zipped:
-            # in a third of the time of zlib, which would take longer than all the rest
-            answer = bytes(imagecodecs.gzip_encode(answer, GZIP_LEVEL))
+            answer = models.zipped(answer)
         parts.metadata.put(asked, answer)
     return answer
 
@@ -137,7 +160,7 @@ def _array(objects: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    packer = zlib.compressobj(GZIP_LEVEL, wbits=GZIP_WINDOW)
+    packer = zlib.compressobj(models.GZIP_LEVEL, wbits=GZIP_WINDOW)
     for piece in pieces:
         yield packer.compress(piece)
     yield packer.flush()

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from fastapi.responses import Response
 
+from pacs import dicom_xml
 from storage.base import values
 from storage.base.errors import (
     Conflict,
@@ -17,6 +18,7 @@ from storage.base.errors import (
     Unavailable,
 )
 from viewer_api import media
+from viewer_api.media import Offer
 from viewer_api.problems import RETRY_AFTER_S
 
 # PS3.18 Table I.2-2 and PS3.4 Table B.2-1
@@ -27,6 +29,7 @@ REASONS: Final[Mapping[type[ImagingError], int]] = {
     NotPermitted: 0x0124,  # Refused: Not Authorized
     NotSupported: 0x0122,  # Refused: SOP Class not supported
 }
+OFFERS: Final = (Offer(media.DICOM_JSON), Offer(media.JSON), Offer(media.DICOM_XML))
 PROCESSING_FAILURE: Final = 0x0110
 MAX_COMMENT: Final = 64
 """Error Comment (0000,0902) has VR LO."""
@@ -74,7 +77,7 @@ class Receipt:
         return 503 if all(isinstance(one.error, Unavailable) for one in self.failed) else 409
 
 
-def answer(receipt: Receipt, dicomweb_url: str) -> Response:
+def answer(receipt: Receipt, dicomweb_url: str, chosen: Offer) -> Response:
     """Return the response, with a sequence only where it has items."""
     body: dict[str, Any] = {}
     studies = {one.study_instance_uid for one in receipt.stored}
@@ -90,6 +93,9 @@ def answer(receipt: Receipt, dicomweb_url: str) -> Response:
         if items:
             body[tag] = {"vr": "SQ", "Value": items}
     headers = {"Retry-After": RETRY_AFTER_S} if receipt.status == 503 else None  # noqa: PLR2004
+    body = dict(sorted(body.items()))
+    if chosen.media_type == media.DICOM_XML:
+        return Response(dicom_xml.encode(body), receipt.status, headers, media.DICOM_XML)
     return Response(msgspec.json.encode(body), receipt.status, headers, media.DICOM_JSON)
 
 

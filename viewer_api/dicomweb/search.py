@@ -1,9 +1,7 @@
 """QIDO-RS, the Search Transaction (PS3.18 10.6)."""
 
 from collections.abc import Mapping
-from typing import Final
 
-import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
@@ -11,17 +9,15 @@ from storage.access.tokens import Action
 from storage.archive import search
 from storage.archive.model import Level, Page
 from storage.base import values
-from storage.base.errors import NotSupported
 from storage.db.engine import Session
-from viewer_api import deps, media
+from viewer_api import deps
 from viewer_api.deps import Transaction
-from viewer_api.dicomweb import parameters, results
+from viewer_api.dicomweb import models, parameters, results
+from viewer_api.media import Offer
 
 router = APIRouter(
     prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.QUERY))]
 )
-
-OFFERS: Final = (media.DICOM_JSON, media.JSON)
 
 
 @router.get("/studies")
@@ -64,14 +60,12 @@ def search_instances(request: Request, session: Transaction, study: str, series:
 def _search(
     request: Request, session: Session, level: Level, parents: Mapping[str, str]
 ) -> Response:
-    media_type = media.best(media.accepted(request), OFFERS)
-    if media_type is None:
-        raise NotSupported(f"search results are served as {' or '.join(OFFERS)}")
+    chosen = models.offer(request, "search results are")
     parents = {keyword: values.uid(uid) for keyword, uid in parents.items()}
     settings = deps.parts(request).settings
     asked = parameters.parse(request.url.query, level, parents, settings.max_find_results)
     page = search.find(session, asked.query, limit=asked.limit, offset=asked.offset)
-    return _answer(request, asked, parents, page, media_type)
+    return _answer(request, asked, parents, page, chosen)
 
 
 def _answer(
@@ -79,7 +73,7 @@ def _answer(
     asked: parameters.Search,
     parents: Mapping[str, str],
     page: Page,
-    media_type: str,
+    chosen: Offer,
 ) -> Response:
     host = _host(deps.root_url(request))
     texts = results.warning_texts(asked, more=page.after is not None)
@@ -91,7 +85,7 @@ def _answer(
     keywords = results.wanted(asked, parents)
     level, url = asked.query.level, deps.dicomweb_url(request)
     found = [results.dataset(match, keywords, level, url) for match in page.matches]
-    return Response(msgspec.json.encode(found), headers=headers, media_type=media_type)
+    return models.answer(request, chosen, found, headers)
 
 
 def _host(root: str) -> str:

@@ -65,8 +65,11 @@ def store_study(request: Request, study: str) -> Response:
 
 
 def _store(request: Request, study: str) -> Response:
-    if media.best(media.accepted(request), (media.DICOM_JSON, media.JSON)) is None:
-        raise NotSupported(f"the result of storing is served as {media.DICOM_JSON}")
+    chosen = media.choose(media.accepted(request), receipts.OFFERS)
+    if chosen is None:
+        raise NotSupported(
+            f"the result of storing is served as {media.DICOM_JSON} or {media.DICOM_XML}"
+        )
     boundary = _boundary(request)
     parts = deps.parts(request)
     source, address = deps.caller_of(request).label, deps.address_of(request)
@@ -74,7 +77,7 @@ def _store(request: Request, study: str) -> Response:
     with parts.uploads.place():
         body = uploads.chunks(request, parts.settings.max_object_bytes)
         receipt = receiving.take(multipart.Reader(body, boundary).parts())
-    return receipts.answer(receipt, deps.dicomweb_url(request))
+    return receipts.answer(receipt, deps.dicomweb_url(request), chosen)
 
 
 def _boundary(request: Request) -> str:

@@ -2,7 +2,7 @@ import pytest
 
 from storage.base.errors import Malformed
 from viewer_api import media
-from viewer_api.media import ANY, Wish
+from viewer_api.media import ANY, Offer, Wish
 
 DICOM, OCTETS = media.DICOM, media.OCTET_STREAM
 
@@ -111,4 +111,30 @@ def test_range_takes_what_lies_in_it(range_: str, media_type: str, *, taken: boo
     ],
 )
 def test_best_single_part_offer(accept: str, expected: str | None) -> None:
-    assert media.best(accept, (media.DICOM_JSON, media.JSON)) == expected
+    chosen = media.choose(accept, (Offer(media.DICOM_JSON), Offer(media.JSON)))
+
+    assert chosen == (Offer(expected) if expected else None)
+
+
+XML_PARTS = Offer(media.DICOM_XML, multipart=True)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", Offer(media.DICOM_JSON)),
+        ("*/*", Offer(media.DICOM_JSON)),
+        ("multipart/related", XML_PARTS),
+        ("multipart/*;q=0.5, application/dicom+json;q=0.4", XML_PARTS),
+        ('multipart/related; type="application/dicom+xml"', XML_PARTS),
+        ("multipart/related;type=application/dicom+xml;q=0.1,text/html", XML_PARTS),
+        ('multipart/related; type="application/dicom+json"', None),
+        ("application/dicom+xml", None),
+        ("application/*", Offer(media.DICOM_JSON)),
+        ("*/*, application/dicom+json;q=0", XML_PARTS),
+        ("*/*, application/dicom+json;q=0, multipart/related;q=0", XML_PARTS),
+        ("application/dicom+json;q=0", None),
+    ],
+)
+def test_offer_of_one_or_many_parts(accept: str, expected: Offer | None) -> None:
+    assert media.choose(accept, (Offer(media.DICOM_JSON), XML_PARTS)) == expected
