@@ -19,6 +19,7 @@ from ris.hl7 import charsets
 from ris.hl7.delimiters import STANDARD
 from ris.hl7.escapes import escape
 from ris.hl7.message import Message
+from ris.model import Cycle
 from storage.base.errors import (
     Conflict,
     ImagingError,
@@ -80,10 +81,6 @@ class TrialMessage(NotSupported):
 
 class NoSequence(Malformed):
     """There is no MSH, or a segment stands alone that cannot."""
-
-
-class Cycle(Conflict):
-    """What is asked for would turn in a circle."""
 
 
 # our error → MSA-1 and the code of ERR-3; the nearest ancestor counts

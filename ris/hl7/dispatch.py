@@ -15,7 +15,7 @@ from ris.hl7 import inbound
 from ris.hl7.ack import TrialMessage, UnsupportedEvent
 from ris.hl7.message import Message
 from ris.hl7.profile import Profile
-from ris.hl7.requests import (
+from ris.requests import (
     Applied,
     AppointmentRequest,
     Context,

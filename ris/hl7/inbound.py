@@ -16,7 +16,7 @@ from ris.hl7.grouping import Scope
 from ris.hl7.mapping import Reader
 from ris.hl7.message import NULL, Message, Segment
 from ris.hl7.profile import Profile
-from ris.hl7.requests import (
+from ris.requests import (
     AppointmentRequest,
     Code,
     Identifier,

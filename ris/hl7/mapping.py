@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from ris.hl7.grouping import Scope
 from ris.hl7.message import NULL, Segment
 from ris.hl7.profile import Path, Profile
-from ris.hl7.requests import Code, Identifier
+from ris.requests import Code, Identifier
 
 Value = TypeVar("Value")
 

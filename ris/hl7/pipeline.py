@@ -21,8 +21,8 @@ from ris.hl7.dispatch import Task, Verbs
 from ris.hl7.ledger import Entry, Noted, Received, Result, State
 from ris.hl7.message import Message, NoMessage
 from ris.hl7.profile import OnError, Profile
-from ris.hl7.requests import Applied, Context
 from ris.hl7.senders import SenderBook
+from ris.requests import Applied, Context
 from storage.base.clock import utc_now
 from storage.base.errors import ImagingError, Rejected, Unavailable
 from storage.base.logs import bound

@@ -1,0 +1,163 @@
+"""Orders with their requested procedures and scheduled steps."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import ColumnElement, select
+
+from ris.model import Order, OrderState, RequestedProcedure, ScheduledStep, StepStatus
+from ris.requests import Code
+from ris.tables import OrderRow, PatientRow, ProcedureRow, StepRow
+from storage.base.errors import NotFound
+from storage.db.engine import Session
+
+_PLAIN: Final = (
+    "id",
+    "sender",
+    "placer_order_number",
+    "placer_issuer",
+    "filler_order_number",
+    "group_number",
+    "accession_number",
+    "accession_issuer",
+    "control",
+    "placer_status",
+    "priority",
+    "requesting_physician",
+    "requesting_service",
+    "institution",
+    "clinical_information",
+    "danger",
+    "transport",
+    "confidentiality",
+    "comments",
+    "issued_at",
+    "sent_at",
+    "awaited",
+    "changed_after_start",
+    "reported_at",
+    "created_at",
+    "changed_at",
+    "further",
+)
+"""Columns that are called as in `Order`."""
+
+
+def get(session: Session, order_id: int) -> Order:
+    """Return one order.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    """
+    row = session.get(OrderRow, order_id)
+    if row is None:
+        raise NotFound(f"there is no order {order_id}")
+    return order_of(row)
+
+
+def find_by_accession(session: Session, accession_number: str) -> Sequence[Order]:
+    """Return the orders with this accession number, of whichever issuer; oldest first."""
+    return _orders(session, OrderRow.accession_number == accession_number)
+
+
+def find_by_placer_number(session: Session, number: str, sender: str = "") -> Sequence[Order]:
+    """Return the orders with this placer order number, of `sender` if one is named."""
+    wanted = [OrderRow.placer_order_number == number]
+    return _orders(session, *wanted, *([OrderRow.sender == sender] if sender else []))
+
+
+def find_by_study(session: Session, study_instance_uid: str) -> Sequence[Order]:
+    """Return the orders of which a requested procedure has this Study Instance UID."""
+    those = select(ProcedureRow.order_ref).where(
+        ProcedureRow.study_instance_uid == study_instance_uid
+    )
+    return _orders(session, OrderRow.id.in_(those))
+
+
+def of_patient(session: Session, root: int) -> Sequence[Order]:
+    """Return the orders of a patient and of those merged into him."""
+    those = select(PatientRow.id).where(PatientRow.root_ref == root)
+    return _orders(session, OrderRow.patient_ref.in_(those))
+
+
+def procedures_of(session: Session, order_id: int) -> Sequence[RequestedProcedure]:
+    """Return the requested procedures of an order, oldest first."""
+    statement = select(ProcedureRow).where(ProcedureRow.order_ref == order_id)
+    return [procedure_of(row) for row in session.scalars(statement.order_by(ProcedureRow.id))]
+
+
+def steps_of(session: Session, order_id: int) -> Sequence[ScheduledStep]:
+    """Return the scheduled steps of an order, oldest first."""
+    statement = select(StepRow).where(StepRow.order_ref == order_id).order_by(StepRow.id)
+    return [step_of(row) for row in session.scalars(statement)]
+
+
+def step(session: Session, step_id: int) -> ScheduledStep:
+    """Return one scheduled step by its row id.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    """
+    row = session.get(StepRow, step_id)
+    if row is None:
+        raise NotFound(f"there is no scheduled step {step_id}")
+    return step_of(row)
+
+
+def _orders(session: Session, *conditions: ColumnElement[bool]) -> Sequence[Order]:
+    statement = select(OrderRow).where(*conditions).order_by(OrderRow.id)
+    return [order_of(row) for row in session.scalars(statement)]
+
+
+def order_of(row: OrderRow) -> Order:
+    """Return the order of a row."""
+    return Order(
+        patient_id=row.patient_ref,
+        visit_id=row.visit_ref,
+        state=OrderState(row.state),
+        reason=_code(row.reason_code, row.reason_meaning, row.reason_scheme),
+        **{name: getattr(row, name) for name in _PLAIN},
+    )
+
+
+def procedure_of(row: ProcedureRow) -> RequestedProcedure:
+    """Return the requested procedure of a row."""
+    return RequestedProcedure(
+        id=row.id,
+        order_id=row.order_ref,
+        requested_procedure_id=row.requested_procedure_id,
+        study_instance_uid=row.study_instance_uid,
+        code=_code(row.code, row.meaning, row.scheme),
+        description=row.description,
+        canceled=row.canceled,
+        further=row.further,
+    )
+
+
+def step_of(row: StepRow) -> ScheduledStep:
+    """Return the scheduled step of a row."""
+    return ScheduledStep(
+        id=row.id,
+        procedure_id=row.procedure_ref,
+        order_id=row.order_ref,
+        scheduled_procedure_step_id=row.scheduled_procedure_step_id,
+        status=StepStatus(row.status),
+        modality=row.modality,
+        station_ae_titles=tuple(row.station_ae_titles),
+        station_name=row.station_name,
+        location=row.location,
+        start=row.start,
+        end=row.end,
+        protocol=_code(row.protocol_code, row.protocol_meaning, row.protocol_scheme),
+        description=row.description,
+        performing_physician=row.performing_physician,
+        further=row.further,
+    )
+
+
+def _code(value: str, meaning: str, scheme: str) -> Code | None:
+    return Code(value, meaning, scheme) if value or meaning else None
