@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -66,6 +67,13 @@ def _upper(given: object) -> object:
 
 def _lower(given: object) -> object:
     return given.lower() if isinstance(given, str) else given
+
+
+def _time_zone(text: str) -> str:
+    try:
+        return ZoneInfo(text.strip()).key
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("no such time zone; Asia/Ho_Chi_Minh is one") from error
 
 
 def _absolute(path: Path) -> Path:
@@ -136,6 +144,9 @@ class Settings(BaseSettings):
     series_settle_s: Annotated[float, Field(ge=0)] = 5.0
     """How long a series must not have changed before its metadata object is made."""
 
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = "Asia/Ho_Chi_Minh"
+    """Of the hospital's wall clock; the times of orders and devices are taken for its."""
+
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
         "INFO"
     )
@@ -168,6 +179,11 @@ class Settings(BaseSettings):
         if asked and not self.dicom_tls_certificate:
             raise ValueError("there is no TLS without dicom_tls_certificate")
         return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the hospital's wall clock."""
+        return ZoneInfo(self.time_zone)
 
     @property
     def dicom_tls(self) -> TlsFiles | None:

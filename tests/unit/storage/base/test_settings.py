@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -58,6 +59,7 @@ def test_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
         ("LIENTHONG_PUBLIC_URL", "https://pacs.example.vn/", "public_url",
          "https://pacs.example.vn"),
         ("LIENTHONG_DATA_DIR", "/srv/dữ liệu", "data_dir", Path("/srv/dữ liệu")),
+        ("LIENTHONG_TIME_ZONE", " Asia/Bangkok ", "zone", ZoneInfo("Asia/Bangkok")),
     ],
 )  # fmt: skip
 def test_harmless_ways_of_writing_are_taken(
@@ -77,6 +79,8 @@ def test_harmless_ways_of_writing_are_taken(
         ("LIENTHONG_AE_TITLE", "A" * 17, "not an AE title"),
         ("LIENTHONG_UNKNOWN_PEERS", "maybe", "'loopback', 'accept' or 'reject'"),
         ("LIENTHONG_BIND", "two words", "host name"),
+        ("LIENTHONG_TIME_ZONE", "Hanoi", "Asia/Ho_Chi_Minh"),
+        ("LIENTHONG_TIME_ZONE", "../etc/passwd", "no such time zone"),
         ("LIENTHONG_PUBLIC_URL", "pacs.example.vn", "https://"),
         ("LIENTHONG_SETTLE_S", "-1", "greater than or equal to 0"),
     ],
