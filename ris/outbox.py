@@ -80,3 +80,55 @@ def mark_told(session: Session, ids: Sequence[int]) -> None:
     """Note that messages were made of these events."""
     statement = update(OrderEventRow).where(OrderEventRow.id.in_(ids)).values(told_at=utc_now())
     session.execute(statement.execution_options(synchronize_session=False))
+
+
+class ReportEventRow(Base):
+    """One issued version of a report; `told_at` is empty until messages were made of it."""
+
+    __tablename__ = "report_events"
+
+    id: Mapped[Key]
+    report_uid: Mapped[str]
+    revision: Mapped[int]
+    happened_at: Mapped[Instant]
+    told_at: Mapped[datetime | None] = mapped_column(default=None)
+
+    __table_args__ = (
+        Index("ix_report_events_untold", "id", postgresql_where=text("told_at IS NULL")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEvent:
+    """One version that others shall be told of."""
+
+    id: int
+    report_uid: str
+    revision: int
+    happened_at: datetime
+
+
+def enqueue_report(session: Session, report_uid: str, revision: int, at: datetime) -> None:
+    """Write down that this revision of a report was issued at `at`."""
+    session.add(ReportEventRow(report_uid=report_uid, revision=revision, happened_at=at))
+
+
+def untold_reports(session: Session, limit: int) -> Sequence[ReportEvent]:
+    """Return the oldest versions of which no messages were made; hold them for this transaction."""
+    statement = (
+        select(ReportEventRow)
+        .where(ReportEventRow.told_at.is_(None))
+        .order_by(ReportEventRow.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [
+        ReportEvent(row.id, row.report_uid, row.revision, row.happened_at)
+        for row in session.scalars(statement)
+    ]
+
+
+def mark_reports_told(session: Session, ids: Sequence[int]) -> None:
+    """Note that messages were made of these versions."""
+    statement = update(ReportEventRow).where(ReportEventRow.id.in_(ids)).values(told_at=utc_now())
+    session.execute(statement.execution_options(synchronize_session=False))

@@ -16,4 +16,5 @@ pytest_plugins = [
     "tests.fixtures.http",
     "tests.fixtures.index",
     "tests.fixtures.server",
+    "tests.fixtures.reports",
 ]

@@ -1,0 +1,104 @@
+"""Whom a report is about, and how many images were held of him.
+
+The patient of an order is the one that the hospital knows; without an order it is the one of
+the study. A study and an order of one report belong together when the patient has the number
+that the study came with, or at least its name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Final
+
+from ris import orders, patients
+from ris.model import Patient
+from ris.reports.model import Flags, Subject, Version
+from storage.archive import search
+from storage.archive.model import Level, Match, Query
+from storage.base import names
+from storage.db.engine import Session
+
+DOCUMENTS: Final = frozenset({"SR", "DOC", "KO", "PR", "PLAN", "REG", "SEG"})
+"""Modalities of series that hold no images: what is said of images, ours among them."""
+MOST_SERIES: Final = 10_000
+
+_FIELDS: Final[Mapping[str, str]] = {
+    "patient_id": "PatientID",
+    "issuer_of_patient_id": "IssuerOfPatientID",
+    "patient_name": "PatientName",
+    "patient_birth_date": "PatientBirthDate",
+    "patient_sex": "PatientSex",
+}
+
+
+def of_study(session: Session, study_instance_uid: str) -> Subject | None:
+    """Return the patient of a study; None when the study is not held."""
+    query = Query(Level.STUDY, {"StudyInstanceUID": study_instance_uid})
+    found = search.find(session, query, limit=1).matches
+    return _subject(found[0]) if found else None
+
+
+def of_order(session: Session, order_id: int) -> tuple[Patient, Subject]:
+    """Return the patient of an order, who stands for those merged into him.
+
+    Raises
+    ------
+    NotFound
+        There is no such order.
+    """
+    patient = patients.shown(session, orders.get(session, order_id).patient_id)
+    number = patient.identifier
+    born = patient.patient_birth_date
+    return patient, Subject(
+        patient_id=number.value,
+        issuer_of_patient_id=number.issuer,
+        patient_name=patient.patient_name,
+        patient_birth_date=f"{born:%Y%m%d}" if born else patient.patient_birth_date_sent,
+        patient_sex=patient.patient_sex,
+    )
+
+
+def present(
+    session: Session, order_ids: Sequence[int], study_instance_uids: Sequence[str]
+) -> Subject | None:
+    """Return the patient as he is known now; None when nothing of him is held any more."""
+    if order_ids:
+        return of_order(session, order_ids[0])[1]
+    found = (of_study(session, uid) for uid in study_instance_uids)
+    return next((subject for subject in found if subject), None)
+
+
+def belongs_to(subject: Subject, patient: Patient) -> bool:
+    """Return whether a study of `subject` may be one of `patient`."""
+    numbers = {one.value for one in patient.identifiers}
+    named = subject.patient_name and patient.patient_name
+    return subject.patient_id in numbers or bool(
+        named and names.same_person_name(subject.patient_name, patient.patient_name)
+    )
+
+
+def images_of(session: Session, study_instance_uids: Sequence[str]) -> dict[str, int]:
+    """Return how many images are held of each study."""
+    return {uid: _images(session, uid) for uid in study_instance_uids}
+
+
+def flags_of(version: Version, subject: Subject | None, images: Mapping[str, int]) -> Flags:
+    """Return what has changed since `version` was signed."""
+    added = sum(images.values()) - sum(version.images.values())
+    if subject is None:
+        return Flags(added)
+    then, now = asdict(version.subject), asdict(subject)
+    return Flags(added, tuple(name for name in then if then[name] != now[name]))
+
+
+def _images(session: Session, study_instance_uid: str) -> int:
+    query = Query(Level.SERIES, {"StudyInstanceUID": study_instance_uid})
+    found = search.find(session, query, limit=MOST_SERIES).matches
+    return sum(
+        int(one["NumberOfSeriesRelatedInstances"] or 0)
+        for one in found
+        if one["Modality"] not in DOCUMENTS
+    )
+
+
+def _subject(match: Match) -> Subject:
+    return Subject(**{name: str(match.get(keyword, "")) for name, keyword in _FIELDS.items()})
