@@ -18,7 +18,7 @@ from uuid import uuid4
 from ris.hl7 import charsets
 from ris.hl7.delimiters import STANDARD
 from ris.hl7.escapes import escape
-from ris.hl7.message import Message
+from ris.hl7.message import Message, NoMessage
 from ris.model import Cycle
 from storage.base.errors import (
     Conflict,
@@ -85,6 +85,7 @@ class NoSequence(Malformed):
 
 # our error → MSA-1 and the code of ERR-3; the nearest ancestor counts
 _ANSWERS: Final[Mapping[type[ImagingError], tuple[Code, str]]] = {
+    NoMessage: (Code.REJECT, "100"),
     NoSequence: (Code.REJECT, "100"),
     MissingValue: (Code.ERROR, "101"),
     UnknownValue: (Code.ERROR, "103"),
@@ -167,7 +168,7 @@ def build(
         values = (order.control, order.placer_order_number, order.filler_order_number)
         lines.append(separator.join(["ORC", *(escape(value, parted) for value in values)]))
     told = f"{separator}{escape(_told(fault, vietnamese=False), parted)}" if fault else ""
-    charset = message.decoded.charset
+    charset = _charset(message)
     pieces = [
         charsets.encode(f"{head}\rMSA{separator}{code}{separator}", charset),
         message.control_id_octets or charsets.encode(message.header.raw(10), charset),
@@ -175,6 +176,28 @@ def build(
         charsets.encode("".join(f"{line}\r" for line in lines), charset),
     ]
     return b"".join(pieces)
+
+
+# HL7 table 0155: MSH-15 → the accept acknowledgements that it asks for
+_ASKED: Final[Mapping[str, frozenset[Code]]] = {
+    "AL": frozenset({Code.COMMIT_ACCEPT, Code.COMMIT_ERROR, Code.COMMIT_REJECT}),
+    "ER": frozenset({Code.COMMIT_ERROR, Code.COMMIT_REJECT}),
+    "SU": frozenset({Code.COMMIT_ACCEPT}),
+    "NE": frozenset(),
+}
+
+
+def accept_code(message: Message, code: Code) -> Code | None:
+    """Return what is answered in enhanced mode (HL7 v2.5.1 2.9.3) instead of `code`.
+
+    None where MSH-15 asks for no answer. What is safe with us is accepted, whatever is to be said
+    of its content; a message that declares nothing gets the original mode.
+    """
+    accept, application = message.header.value(15).upper(), message.header.value(16).upper()
+    if not (accept or application):
+        return code
+    kept = Code.COMMIT_REJECT if code is Code.REJECT else Code.COMMIT_ACCEPT
+    return kept if kept in _ASKED.get(accept, _ASKED["AL" if accept else "NE"]) else None
 
 
 def build_blind(octets: bytes, now: datetime, fault: Fault) -> bytes:
@@ -215,6 +238,13 @@ def _header(message: Message, now: datetime, kind: str) -> str:
     ]
     text = parted.field.join(["MSH", *fields])
     return text.replace("\n", " ").rstrip(parted.field)
+
+
+def _charset(message: Message) -> str:
+    """Return the message's character set; of one in ASCII letters alone, what it declares."""
+    if message.decoded.charset != "ascii":
+        return message.decoded.charset
+    return charsets.codec_of(message.header.value(18)) or "ascii"
 
 
 def _kind(message: Message, version: tuple[int, ...], ask_orders: bool) -> str:  # noqa: FBT001

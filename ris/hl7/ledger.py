@@ -272,6 +272,16 @@ def note_failure(session: Session, message_id: int, reason: str) -> int:
     return session.scalar(statement) or 0
 
 
+def withdraw_failure(session: Session, message_id: int) -> None:
+    """Let one try less count of a message that is not done yet."""
+    statement = (
+        update(MessageRow)
+        .where(MessageRow.id == message_id, MessageRow.state == State.RECEIVED)
+        .values(attempts=MessageRow.attempts - 1)
+    )
+    session.execute(statement)
+
+
 def unfinished(session: Session, before: datetime, limit: int) -> Sequence[Entry]:
     """Return the oldest messages that were received before then and are not done."""
     statement = (

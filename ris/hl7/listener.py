@@ -53,7 +53,8 @@ class Limits:
 
 
 Answer = Callable[[bytes, str], bytes]
-"""Takes a message and the address it came from; returns the acknowledgement; never raises."""
+"""Takes a message and the address it came from; returns the acknowledgement, b'' for none; never
+raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +183,16 @@ class Listener:
             for message in messages:
                 if self._stopping.is_set():
                     return  # not answered: the sender sends it again
-                self._visitors.spoke(connection)
-                self._send(connection, mllp.frame(self._handler.answer(message, address)))
+                self._answer(message, connection, address)
             if messages or not deframer.begun:
                 begun_at = time.monotonic() if deframer.begun else 0.0
             elif not begun_at:
                 begun_at = time.monotonic()
+
+    def _answer(self, message: bytes, connection: socket.socket, address: str) -> None:
+        self._visitors.spoke(connection)
+        if answer := self._handler.answer(message, address):
+            self._send(connection, mllp.frame(answer))
 
     def _messages(self, deframer: Deframer, data: bytes, connection: socket.socket) -> list[bytes]:
         """Return what is complete now; no data means that nothing more will come."""

@@ -78,12 +78,15 @@ class Reader:
         return "" if text == NULL else text
 
     def code(self, name: str) -> Code | None:
-        """Return a coded value (CE, CWE)."""
-        found = self.segment(name)
-        if found is None:
+        """Return a coded value (CE, CWE), from the component on that the path names."""
+        path, found = self.path(name), self.segment(name)
+        if path is None or found is None:
             return None
         segment, repetition = found
-        value, meaning, scheme = (segment.meant(segment.part(repetition, n)) for n in (1, 2, 3))
+        first = path.at.component or 1
+        value, meaning, scheme = (
+            segment.meant(segment.part(repetition, n)) for n in range(first, first + 3)
+        )
         if value == NULL or not (value or meaning):
             return None
         return Code(value, meaning, scheme)

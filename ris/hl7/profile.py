@@ -16,6 +16,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
+from ris.hl7 import charsets
 from ris.hl7.message import Position
 from storage.base.errors import ImagingError, Malformed, NotFound
 
@@ -95,6 +96,10 @@ class Profile:
         return self.paths.get(name, ())
 
 
+_ONE_OF: Final[Mapping[str, frozenset[str]]] = {
+    "role": frozenset({"placer", "filler"}),
+    "one_order_per": frozenset({"OBR", "ORC"}),
+}
 _PLAIN: Final = {one.name for one in fields(Profile)} - {"paths", "on_error", "processing_ids"}
 
 
@@ -158,9 +163,17 @@ def _value(profile: Profile, name: str, value: Any) -> Any:  # noqa: ANN401 - wh
     present = getattr(profile, name)
     if isinstance(present, Mapping):
         return {**present, **{str(key): str(one) for key, one in value.items()}}
-    if type(value) is not type(present):
-        raise Malformed(f"{type(present).__name__} is wanted")
+    _check(name, value, type(present))
     return value
+
+
+def _check(name: str, value: object, kind: type) -> None:
+    if type(value) is not kind:
+        raise Malformed(f"{kind.__name__} is wanted")
+    if value not in _ONE_OF.get(name, {value}):
+        raise Malformed(f"one of {', '.join(sorted(_ONE_OF[name]))} is wanted")
+    if name == "charset" and value and not charsets.codec_of(str(value)):
+        raise Malformed("a character set of MSH-18 is wanted")
 
 
 def _texts(value: Any) -> Sequence[str]:  # noqa: ANN401

@@ -126,7 +126,7 @@ class SenderBook:
 
     def _takes_unknown(self, address: str) -> bool:
         if self._unknown is UnknownPeers.LOOPBACK:
-            return not address or _address(address).is_loopback
+            return not address or ((found := _address(address)) is not None and found.is_loopback)
         return self._unknown is UnknownPeers.ACCEPT
 
     def _senders(self) -> list[tuple[Sender, Profile]]:
@@ -156,11 +156,15 @@ def _allows(sender: Sender, address: str) -> bool:
     if not sender.addresses or not address:
         return True
     asked = _address(address)
-    return any(asked in _network(network) for network in sender.addresses)
+    return asked is not None and any(asked in _network(one) for one in sender.addresses)
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    found = ipaddress.ip_address(text.partition("%")[0])
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address, None for the name of something that has none."""
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
 
