@@ -18,6 +18,7 @@ from storage.base.errors import (
     NotFound,
     NotPermitted,
     NotSupported,
+    StoreFull,
     Unavailable,
 )
 
@@ -58,6 +59,7 @@ STATUS: Final[Mapping[type[ImagingError], int]] = {
     TooLarge: 413,
     UnsupportedMediaType: 415,
     Unavailable: 503,
+    StoreFull: 507,
 }
 
 HEADERS: Final[Mapping[type[ImagingError], Mapping[str, str]]] = {

@@ -9,6 +9,7 @@
     │  └─ NotSupported          it asks for something this product cannot do
     └─ Unavailable          the same request may succeed later
        ├─ StoreUnavailable      spool, object store or database
+       │  └─ StoreFull              a disk has no room
        └─ PeerUnavailable       remote AE, HL7 endpoint or health station
 
 Each edge owns one table from these types to its own status codes:
@@ -50,6 +51,10 @@ class Unavailable(ImagingError):
 
 class StoreUnavailable(Unavailable):
     """The spool, the object store or the database did not answer."""
+
+
+class StoreFull(StoreUnavailable):
+    """There is no room for what was sent until somebody or something makes some."""
 
 
 class PeerUnavailable(Unavailable):

@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     max_associations: Annotated[int, Field(ge=1)] = 512
     max_associations_per_peer: Annotated[int, Field(ge=1)] = 32
     max_object_bytes: Annotated[int, Field(ge=1 << 20)] = 2 * GIBIBYTE
+    max_upload_bytes: Annotated[int, Field(ge=1 << 20)] = 16 * GIBIBYTE
+    """Of one STOW-RS request, which may bring many objects."""
     max_find_results: Annotated[int, Field(ge=1)] = 10_000
 
     http_port: Port = 8080

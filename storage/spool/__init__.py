@@ -2,5 +2,15 @@
 
 from storage.spool.packs import Member, members
 from storage.spool.queue import Backlog, Incoming, Spool, SpoolRecord, checksum_of
+from storage.spool.scratch import Scratch
 
-__all__ = ["Backlog", "Incoming", "Member", "Spool", "SpoolRecord", "checksum_of", "members"]
+__all__ = [
+    "Backlog",
+    "Incoming",
+    "Member",
+    "Scratch",
+    "Spool",
+    "SpoolRecord",
+    "checksum_of",
+    "members",
+]

@@ -35,7 +35,7 @@ from uuid import uuid4
 from xxhash import xxh3_128
 
 from storage.base.bell import Bell
-from storage.base.errors import StoreUnavailable
+from storage.base.errors import StoreFull, StoreUnavailable
 from storage.base.files import (
     Buffer,
     make_folder,
@@ -50,6 +50,7 @@ _NAME: Final = re.compile(r"(\d{20})-[0-9a-f]{32}-([0-9a-f]{32})-(\d+)\.dcm")
 _PACK_NAME: Final = re.compile(r"(\d{20})-[0-9a-f]{32}-(\d+)-(\d+)\.pack")
 _SETTLED: Final = re.compile(r"(\d{20})~(.+)")
 
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FREE_CHECK_BYTES: Final = 1 << 20
 """Free space is looked at after so many bytes of all objects together."""
 _FREE_CHECK_S: Final = 0.05
@@ -351,7 +352,8 @@ class Spool:
 
     def unavailable(self, error: OSError) -> StoreUnavailable:
         """Return what to raise when the disk says `error`."""
-        return StoreUnavailable(f"spool {self.folder}: {error.strerror or error}")
+        kind = StoreFull if error.errno in _FULL else StoreUnavailable
+        return kind(f"spool {self.folder}: {error.strerror or error}")
 
     def check(self) -> None:
         """Raise `StoreUnavailable` unless an object could be received now."""

@@ -114,7 +114,7 @@ def upload(client: httpx.Client, dataset: Dataset) -> tuple[int, str]:
     )
     if answer.status_code == 200:
         return 0, ""
-    assert answer.status_code == 503
+    assert answer.status_code == 507
     assert int(answer.headers["retry-after"]) > 0
     [failed] = answer.json()["00081198"]["Value"]
     return failed["00081197"]["Value"][0], answer.text

@@ -106,8 +106,8 @@ def test_content_type_is_taken_in_every_shape(client: httpx.Client, content_type
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({"Content-Type": "application/dicom"}, 415),
-        ({"Content-Type": 'multipart/related; type="application/dicom+json"; boundary=b'}, 415),
+        ({"Content-Type": "application/pdf"}, 415),
+        ({"Content-Type": 'multipart/related; type="image/jpeg"; boundary=b'}, 415),
         ({"Content-Type": "multipart/form-data; boundary=b"}, 415),
         ({"Content-Type": "nonsense"}, 415),
         ({"Content-Type": 'multipart/related; type="application/dicom"'}, 400),
@@ -315,7 +315,7 @@ def test_client_that_goes_away_leaves_complete_parts_only(http_node: HttpNode) -
     assert waiting(http_node) == 1
 
 
-@pytest.mark.parametrize("length", ["3221225473", "4294967296", "99999999999999"])
+@pytest.mark.parametrize("length", ["17179869185", "4294967296000", "99999999999999"])
 def test_absurd_content_length_is_413_at_once(http_node: HttpNode, length: str) -> None:
     with _raw(http_node, f"Content-Length: {length}") as connection:
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
@@ -344,14 +344,14 @@ def test_viewers_may_not_store(http_node: HttpNode) -> None:
     assert waiting(http_node) == 0
 
 
-def test_full_spool_is_503_and_heals_by_itself(http_node: HttpNode, client: httpx.Client) -> None:
+def test_full_spool_is_507_and_heals_by_itself(http_node: HttpNode, client: httpx.Client) -> None:
     files = [part10_file(ct_slice()) for _ in range(2)]
     http_node.spool._reserve_bytes = 1 << 60  # noqa: SLF001 - the disk is full
 
     full = post(client, *files)
     http_node.spool._reserve_bytes = 0  # noqa: SLF001
 
-    assert full.status_code == 503
+    assert full.status_code == 507
     assert reasons(full) == [0xA700, 0xA700]
     assert int(full.headers["retry-after"]) > 0
     assert waiting(http_node) == 0

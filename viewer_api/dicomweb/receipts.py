@@ -1,7 +1,7 @@
 """What a Store Transaction answers: the Store Instances Response (PS3.18 10.5.3, I.2)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +15,7 @@ from storage.base.errors import (
     Malformed,
     NotPermitted,
     NotSupported,
+    StoreFull,
     Unavailable,
 )
 from viewer_api import media
@@ -30,6 +31,8 @@ REASONS: Final[Mapping[type[ImagingError], int]] = {
     NotSupported: 0x0122,  # Refused: SOP Class not supported
 }
 OFFERS: Final = (Offer(media.DICOM_JSON), Offer(media.JSON), Offer(media.DICOM_XML))
+COERCED: Final = 0xB000
+"""Warning: Coercion of Data Elements."""
 PROCESSING_FAILURE: Final = 0x0110
 MAX_COMMENT: Final = 64
 """Error Comment (0000,0902) has VR LO."""
@@ -43,6 +46,13 @@ class Stored:
     sop_instance_uid: str
     study_instance_uid: str
     series_instance_uid: str
+    warning: int = 0
+    """Warning Reason (0008,1196), 0 for none."""
+    comment: str = ""
+
+    def warned(self, reason: int, comment: str) -> "Stored":
+        """Return the same with a warning."""
+        return replace(self, warning=reason, comment=comment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +79,22 @@ class Receipt:
 
     @property
     def status(self) -> int:
-        """PS3.18 Table 10.5.3-1: 200 all, 202 some, 409 none; 503 when trying again helps."""
-        if not self.failed:
+        """PS3.18 Table 10.5.3-1: 200 all, 202 some or with warnings, 409 none.
+
+        When nothing is stored and trying again helps, 507 for want of room, else 503.
+        """
+        if not self.failed and not any(one.warning for one in self.stored):
             return 200
         if self.stored:
             return 202
+        if all(isinstance(one.error, StoreFull) for one in self.failed):
+            return 507
         return 503 if all(isinstance(one.error, Unavailable) for one in self.failed) else 409
+
+    @property
+    def retry(self) -> bool:
+        """Whether sending some of it again may help."""
+        return any(isinstance(one.error, Unavailable) for one in self.failed)
 
 
 def answer(receipt: Receipt, dicomweb_url: str, chosen: Offer) -> Response:
@@ -92,7 +112,7 @@ def answer(receipt: Receipt, dicomweb_url: str, chosen: Offer) -> Response:
     ):
         if items:
             body[tag] = {"vr": "SQ", "Value": items}
-    headers = {"Retry-After": RETRY_AFTER_S} if receipt.status == 503 else None  # noqa: PLR2004
+    headers = {"Retry-After": RETRY_AFTER_S} if receipt.retry else None
     body = dict(sorted(body.items()))
     if chosen.media_type == media.DICOM_XML:
         return Response(dicom_xml.encode(body), receipt.status, headers, media.DICOM_XML)
@@ -102,11 +122,15 @@ def answer(receipt: Receipt, dicomweb_url: str, chosen: Offer) -> Response:
 def _stored(one: Stored, dicomweb_url: str) -> dict[str, Any]:
     study, series = one.study_instance_uid, one.series_instance_uid
     url = f"{dicomweb_url}/studies/{study}/series/{series}/instances/{one.sop_instance_uid}"
-    return {
+    item = {
         "00081150": _element("UI", one.sop_class_uid),
         "00081155": _element("UI", one.sop_instance_uid),
         "00081190": _element("UR", url),
     }
+    if one.warning:
+        item["00000902"] = _element("LO", one.comment[:MAX_COMMENT])
+        item["00081196"] = _element("US", one.warning)
+    return dict(sorted(item.items()))
 
 
 def _failed(one: Failure) -> dict[str, Any]:
