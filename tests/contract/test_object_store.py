@@ -81,6 +81,33 @@ def test_range_is_what_a_slice_of_the_bytes_is(
     assert b"".join(store.stream(KEY, offset, length, chunk=3)) == expected
 
 
+@pytest.mark.parametrize(("offset", "length"), [(0, 10), (3, 4), (9, 1)])
+def test_what_is_at_hand_is_what_a_slice_of_the_bytes_is(
+    store: ObjectStore, make_file: MakeFile, offset: int, length: int
+) -> None:
+    store.put_files([(KEY, make_file(DIGITS))])
+
+    found = store.at_hand(KEY, offset, length)
+
+    if isinstance(store, DirectoryStore):  # written a moment ago
+        assert found == DIGITS[offset : offset + length]
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 11), (9, 2), (10, 1), (100, 1)])
+def test_range_beyond_the_end_is_not_at_hand(
+    store: ObjectStore, make_file: MakeFile, offset: int, length: int
+) -> None:
+    store.put_files([(KEY, make_file(DIGITS))])
+
+    assert store.at_hand(KEY, offset, length) is None
+
+
+def test_absent_object_is_not_at_hand(store: ObjectStore) -> None:
+    assert store.at_hand(KEY, 0, 1) is None
+
+
 @pytest.mark.parametrize(("offset", "length"), [(-1, None), (-1, 5), (0, -1)])
 def test_negative_range_is_malformed(
     store: ObjectStore, make_file: MakeFile, offset: int, length: int | None
