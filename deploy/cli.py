@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.commands import commitments, diagnosis, holding, peers, serving, tokens, transfer
+from deploy.commands import commitments, diagnosis, holding, peers, serving, tokens, transfer, users
 from deploy.commands.options import err, printable
 from storage.base.errors import ImagingError
 
@@ -23,6 +23,7 @@ app.command("import")(transfer.import_folder)
 app.command("send")(transfer.send)
 app.add_typer(peers.app, name="peer")
 app.add_typer(tokens.app, name="token")
+app.add_typer(users.app, name="user")
 app.add_typer(holding.app, name="quarantine")
 app.add_typer(commitments.app, name="commitment")
 

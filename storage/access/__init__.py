@@ -1,1 +1,1 @@
-"""Who may come in: peers (AE titles) and bearer tokens with roles."""
+"""Who may come in: peers (AE titles), bearer tokens, and users with their sessions."""

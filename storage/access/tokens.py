@@ -70,12 +70,14 @@ PERMITTED: Final[Mapping[Role, frozenset[Action]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as the token says; `prefix` names the token in logs."""
+    """Who calls, as the token or the session says; `prefix` names which in logs."""
 
     prefix: str
     role: Role
     label: str
     station: str | None = None
+    user: str = ""
+    """The name that a person signed in with; '' for the bearer of a token."""
 
     def require(self, action: Action) -> None:
         """Raise `NotPermitted` unless the caller's role may do `action`."""

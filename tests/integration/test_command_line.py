@@ -22,6 +22,8 @@ COMMANDS = (
     *("serve", "migrate", "doctor", "import", "send", "peer", "peer add", "peer list"),
     *("peer remove", "peer echo", "token", "token create", "token list", "token revoke"),
     *("quarantine", "quarantine list", "quarantine export", "quarantine discard"),
+    *("user", "user add", "user link", "user list", "user password", "user role"),
+    *("user disable", "user enable"),
 )
 
 

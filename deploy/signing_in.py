@@ -1,0 +1,30 @@
+"""The one-time links by which people set their first password."""
+
+from deploy import probes
+from storage.access import codes, users
+from storage.base.settings import Settings
+from storage.db import open_database
+from storage.db.engine import create, transaction
+
+
+def first_link(settings: Settings) -> str:
+    """Return a link for the first admin while nobody has a password, '' afterwards."""
+    with open_database(settings) as url:
+        engine = create(url, pool_size=1)
+        try:
+            with transaction(engine) as session:
+                user = users.first_admin(session)
+                return link(settings, codes.issue_link(session, user)) if user else ""
+        finally:
+            engine.dispose()
+
+
+def link(settings: Settings, code: str) -> str:
+    """Return the link that a person opens."""
+    return f"{_root(settings)}/welcome/{code}"
+
+
+def _root(settings: Settings) -> str:
+    host = probes.reachable(settings.bind)
+    shown = f"[{host}]" if ":" in host else host
+    return settings.public_url or f"http://{shown}:{settings.http_port}"
