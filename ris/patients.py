@@ -91,6 +91,12 @@ def visit(session: Session, visit_id: int) -> Visit:
     return _visit(row)
 
 
+def visits(session: Session, ids: Collection[int]) -> dict[int, Visit]:
+    """Return these visits by id."""
+    rows = session.scalars(select(VisitRow).where(VisitRow.id.in_({*ids}))) if ids else ()
+    return {row.id: _visit(row) for row in rows}
+
+
 def _patient(row: PatientRow, identifiers: Sequence[PatientIdentifier]) -> Patient:
     return Patient(
         id=row.id,

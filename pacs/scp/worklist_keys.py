@@ -69,6 +69,7 @@ _TYPES: Final[Mapping[str, str]] = {
     "StudyInstanceUID": "1",
     "StudyDate": "3",
     "StudyTime": "3",
+    "TimezoneOffsetFromUTC": "3",
     "ReferencedStudySequence": "2",
     "RequestedProcedurePriority": "2",
     "PatientTransportArrangements": "2",
