@@ -4,15 +4,16 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from functools import partial
 from typing import Final
 
 from pacs import contexts, decoding
 from pacs.ingest import BATCH, Ingest
-from pacs.scp import commitment, models
+from pacs.scp import commitment, models, worklist
 from pacs.scp.acceptor import Acceptance
 from pacs.scp.commitment import Reporter
+from pacs.scp.datasets import Attributes
 from pacs.scp.echo import echo
 from pacs.scp.exchange import STORAGE, Offers
 from pacs.scp.find import find
@@ -23,9 +24,13 @@ from pacs.scp.metrics import Metrics
 from pacs.scp.move import move
 from pacs.scp.negotiation import admission
 from pacs.scp.store import store as receive
+from pacs.scp.worklist import Asked
 from pacs.scu.association import Address
 from pacs.settling import Settling
 from pacs.upper_layer import dimse
+from ris import queries
+from ris import worklist as steps
+from ris.queries import LastQuery
 from storage.access.book import PeerBook
 from storage.archive import commitments, instances, search
 from storage.archive.commitments import Commitment
@@ -119,18 +124,43 @@ def _offers(
         ae_title=title,
         max_results=settings.max_find_results,
     )
+    to_do = partial(
+        worklist.find,
+        search=partial(_scheduled, engine, settings.zone),
+        find_peer=book.find,
+        remember=partial(_remember, engine),
+        max_results=settings.max_find_results,
+    )
     to_others = partial(move, locate=locate, store=store, resolve=resolve, ae_title=title)
     back = partial(get, locate=locate, store=store)
     return {
         contexts.VERIFICATION: {dimse.C_ECHO_RQ: echo},
         STORAGE: {dimse.C_STORE_RQ: partial(receive, spool=spool)},
         **{uid: {dimse.C_FIND_RQ: query} for uid in models.FIND},
+        models.MODALITY_WORKLIST: {dimse.C_FIND_RQ: to_do},
         **{uid: {dimse.C_MOVE_RQ: to_others} for uid in models.MOVE},
         **{uid: {dimse.C_GET_RQ: back} for uid in models.GET},
         models.STORAGE_COMMITMENT: {
             dimse.N_ACTION_RQ: partial(commitment.act, resolve=resolve, note=note)
         },
     }
+
+
+def _scheduled(engine: Engine, zone: tzinfo, asked: Asked, limit: int) -> Iterator[Attributes]:
+    query = steps.Query(
+        keys=asked.keys,
+        calling_ae_title=asked.calling_ae_title,
+        every_station=asked.peer is not None and asked.peer.every_station,
+        combined_datetime=asked.combined_datetime,
+        fuzzy=asked.fuzzy,
+    )
+    return steps.iterate(engine, query, limit, zone)
+
+
+def _remember(engine: Engine, asked: Asked, matches: int) -> None:
+    with transaction(engine) as session:
+        query = LastQuery(asked.calling_ae_title, asked.keys, utc_now(), matches)
+        queries.remember(session, query)
 
 
 def _locate(engine: Engine, keys: Mapping[str, str]) -> Sequence[StoredInstance]:

@@ -37,7 +37,8 @@ class LastQuery:
 
 def remember(session: Session, query: LastQuery) -> None:
     """Keep a query instead of the one before it of the same console."""
-    keys = {keyword: value for keyword, value in query.keys.items() if value}
+    stripped = {keyword: value.replace("\0", "") for keyword, value in query.keys.items()}
+    keys = {keyword: value for keyword, value in stripped.items() if value}
     known = {"keys": keys, "asked_at": query.asked_at, "matches": query.matches}
     statement = insert(WorklistQueryRow).values(calling_ae_title=query.calling_ae_title, **known)
     session.execute(
