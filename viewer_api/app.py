@@ -29,7 +29,7 @@ from viewer_api.edge import Edge
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
 from viewer_api.places import Places
-from viewer_api.rest import figures, health, operations
+from viewer_api.rest import figures, health, operations, practitioners, reports, verifying
 from viewer_api.uploads import Uploads
 
 # asked for most often first: the router tries one after the other
@@ -42,7 +42,10 @@ FAMILIES: Final = (
     bulkdata.router,
     storing.router,
     archive.router,
+    reports.router,
     operations.router,
+    practitioners.router,
+    verifying.router,
     health.router,
     figures.router,
 )

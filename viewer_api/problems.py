@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from ris.reports.faults import ENGLISH, LANGUAGES, Faulty
 from storage.base.errors import (
     Conflict,
     ImagingError,
@@ -88,16 +89,35 @@ def defect(error: Exception) -> Response:
 
 
 def problem(
-    status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
+    status: int,
+    title: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, object] | None = None,
 ) -> Response:
-    """Return a problem document."""
-    content = {"title": title, "status": status, "detail": detail}
+    """Return a problem document; `members` are added to it (RFC 9457 3.2)."""
+    content = {"title": title, "status": status, "detail": detail, **(members or {})}
     return JSONResponse(content, status, headers, MEDIA_TYPE)
+
+
+def language_of(request: Request) -> str:
+    """Return the language of ours that the client likes best (RFC 9110 12.5.4), or English."""
+    wanted = []
+    for each in request.headers.get("accept-language", "").split(","):
+        tag, _, weight = each.partition(";")
+        try:
+            quality = float(weight.strip().removeprefix("q=") or 1)
+        except ValueError:
+            quality = 0.0
+        wanted.append((quality, tag.strip().partition("-")[0].lower()))
+    known = [(quality, tag) for quality, tag in wanted if tag in LANGUAGES and quality > 0]
+    return max(known, key=lambda one: one[0])[1] if known else ENGLISH
 
 
 def register(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
     app.add_exception_handler(ImagingError, _on_imaging_error)
+    app.add_exception_handler(Faulty, _on_faulty)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
 
@@ -105,6 +125,25 @@ def register(app: FastAPI) -> None:
 # `async` spares a change of thread; nothing is waited for.
 async def _on_imaging_error(_request: Request, error: Exception) -> Response:
     return answer(error) if isinstance(error, ImagingError) else defect(error)
+
+
+async def _on_faulty(request: Request, error: Exception) -> Response:
+    """Tell each fault with its code, the field it is about and a text that a person reads."""
+    if not isinstance(error, Faulty) or not isinstance(error, ImagingError):
+        return defect(error)
+    return faulty(error, language_of(request))
+
+
+def faulty(error: Faulty, language: str, members: Mapping[str, object] | None = None) -> Response:
+    """Return the problem document of an error that can be told in several languages."""
+    faults = [
+        {"pointer": one.pointer, "code": one.code, "detail": one.told(language)}
+        for one in error.faults
+    ]
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    headers = {"Content-Language": language}
+    told = {"errors": faults, **(members or {})}
+    return problem(status, type(error).__name__, error.told(language), headers, told)
 
 
 async def _on_http_exception(_request: Request, error: Exception) -> Response:
@@ -120,4 +159,12 @@ async def _on_invalid_request(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return defect(error)
     faults = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-    return problem(422, "InvalidRequest", "; ".join(faults))
+    fields = [
+        {
+            "pointer": "".join(f"/{part}" for part in one["loc"][1:]),
+            "code": one["type"],
+            "detail": one["msg"],
+        }
+        for one in error.errors()
+    ]
+    return problem(422, "InvalidRequest", "; ".join(faults), members={"errors": fields})

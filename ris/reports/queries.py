@@ -23,6 +23,8 @@ class Search:
     study_instance_uid: str = ""
     accession_number: str = ""
     order_id: int | None = None
+    issued: bool = False
+    """Only those that others were told of."""
 
 
 def get(session: Session, uid: str) -> Report:
@@ -147,6 +149,8 @@ def _conditions(search: Search) -> Sequence[ColumnElement[bool]]:
         wanted.append(ReportRow.study_instance_uids.contains([search.study_instance_uid]))
     if search.accession_number:
         wanted.append(ReportRow.accession_numbers.contains([search.accession_number]))
+    if search.issued:
+        wanted.append(ReportRow.version > 0)
     if search.order_id is not None:
         having = select(ReportOrderRow.report_id).where(ReportOrderRow.order_id == search.order_id)
         wanted.append(ReportRow.id.in_(having))

@@ -53,6 +53,10 @@ class Action(StrEnum):
     """Fetch objects, frames and metadata."""
     STORE = "store"
     """Send objects in."""
+    READ_REPORTS = "read reports"
+    """See the reports that were issued."""
+    REPORT = "write reports"
+    """See drafts too, write and, as a practitioner with that right, sign."""
     MANAGE = "manage"
     """See and change how the node works: peers, tokens, quarantine, metrics."""
 
@@ -61,9 +65,11 @@ class Action(StrEnum):
 # none of the actions on the whole archive is open to it.
 PERMITTED: Final[Mapping[Role, frozenset[Action]]] = {
     Role.ADMIN: frozenset(Action),
-    Role.RADIOLOGIST: frozenset({Action.QUERY, Action.RETRIEVE, Action.STORE}),
-    Role.TECHNOLOGIST: frozenset({Action.QUERY, Action.RETRIEVE, Action.STORE}),
-    Role.VIEWER: frozenset({Action.QUERY, Action.RETRIEVE}),
+    Role.RADIOLOGIST: frozenset(Action) - {Action.MANAGE},
+    Role.TECHNOLOGIST: frozenset(
+        {Action.QUERY, Action.RETRIEVE, Action.STORE, Action.READ_REPORTS}
+    ),
+    Role.VIEWER: frozenset({Action.QUERY, Action.RETRIEVE, Action.READ_REPORTS}),
     Role.STATION: frozenset(),
 }
 

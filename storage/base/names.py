@@ -60,6 +60,23 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(fold(text).split())
 
 
+def in_reading_order(text: str) -> str:
+    """Return a name as Vietnamese is written: family, middle, given name; no separators.
+
+    The first component group that is not empty; a prefix comes first, a suffix last
+    (PS3.5 6.2.1.1). A name that was sent as one component is left as it is.
+    """
+    name = parse_pn(text)
+    shown = name.alphabetic or name.ideographic or name.phonetic
+    family, given, middle, prefix, suffix = (shown.split("^") + [""] * 5)[:5]
+    return " ".join(f"{prefix} {family} {middle} {given} {suffix}".split())
+
+
+def masked(text: str) -> str:
+    """Return a name of which only the first letters can be read: ``N*** V*** A***``."""
+    return " ".join(f"{word[0]}***" for word in in_reading_order(text).split())
+
+
 def search_key(text: str) -> str:
     """Return the folded groups for an index, every word between single spaces.
 

@@ -10,6 +10,9 @@ ALLOWED = {
     ("radiologist", "query"), ("radiologist", "retrieve"), ("radiologist", "store"),
     ("technologist", "query"), ("technologist", "retrieve"), ("technologist", "store"),
     ("viewer", "query"), ("viewer", "retrieve"),
+    ("admin", "read reports"), ("admin", "write reports"),
+    ("radiologist", "read reports"), ("radiologist", "write reports"),
+    ("technologist", "read reports"), ("viewer", "read reports"),
 }  # fmt: skip
 EVERY_PAIR = list(product(Role, Action))
 

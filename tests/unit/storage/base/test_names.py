@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.base.names import PersonName, fold, parse_pn, same_person_name, search_key, words
+from storage.base.names import (
+    PersonName,
+    fold,
+    in_reading_order,
+    masked,
+    parse_pn,
+    same_person_name,
+    search_key,
+    words,
+)
 
 SHAPES = (
     "NGUYỄN VĂN AN",
@@ -119,3 +128,22 @@ def test_other_words_are_another_person(one: str, other: str) -> None:
 def test_comparison_takes_any_text_and_has_no_direction(one: str, other: str) -> None:
     assert same_person_name(one, one)
     assert same_person_name(one, other) == same_person_name(other, one)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("NGUYỄN VĂN AN", "NGUYỄN VĂN AN"),
+        ("NGUYỄN^VĂN AN", "NGUYỄN VĂN AN"),
+        ("NGUYỄN^AN^VĂN", "NGUYỄN VĂN AN"),
+        ("^Nguyễn Văn An", "Nguyễn Văn An"),
+        ("Đỗ^Ỷ^^BS^Jr", "BS Đỗ Ỷ Jr"),
+        ("=漢字", "漢字"),
+        ("a^b^c^d^e^f", "d a c b e"),
+        ("", ""),
+        ("^^ ^", ""),
+    ],
+)
+def test_name_is_shown_in_the_order_of_reading(name: str, shown: str) -> None:
+    assert in_reading_order(name) == shown
+    assert masked(name) == " ".join(f"{word[0]}***" for word in shown.split())

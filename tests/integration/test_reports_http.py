@@ -1,0 +1,316 @@
+"""Reports over HTTP: who sees what, what an error says, and what a paper's code leads to."""
+
+from dataclasses import asdict
+from typing import Any
+
+import httpx
+import pytest
+
+from ris.reports import practitioners
+from ris.reports.model import Practitioner
+from storage.access.tokens import Role
+from storage.db.engine import transaction
+from tests.fixtures.dicom_files import ct_slice
+from tests.fixtures.http import HttpNode
+from tests.fixtures.reports import HEAD, OTHER_HEAD, READER, TEXT
+
+REPORTS = "/api/v1/reports"
+SECTIONS = {name: value for name, value in asdict(TEXT).items() if isinstance(value, str)}
+
+
+class Room:
+    """A reading room over HTTP: a client for each person."""
+
+    def __init__(self, node: HttpNode) -> None:
+        self.node = node
+        self.study = ct_slice(PatientName="NGUYỄN^VĂN AN", PatientID="BN1")
+        node.put(self.study)
+        self.reader = self._person(READER)
+        self.head = self._person(HEAD)
+        self.other_head = self._person(OTHER_HEAD)
+        self.viewer = node.client(node.token(Role.VIEWER))
+        self.admin = node.client()
+
+    def _person(self, person: Practitioner) -> httpx.Client:
+        token = self.node.token(Role.RADIOLOGIST)
+        with transaction(self.node.engine) as session:
+            practitioners.put(session, person, token.split("_")[1])
+        return self.node.client(token)
+
+    def open(self, **values: Any) -> dict[str, Any]:
+        body = {"study_instance_uids": [self.study.StudyInstanceUID], "content": SECTIONS}
+        answer = self.reader.post(REPORTS, json={**body, **values})
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    def act(
+        self, client: httpx.Client, action: str, report: dict[str, Any], **values: Any
+    ) -> httpx.Response:
+        body = {"revision": report["revision"], **values}
+        return client.post(f"{REPORTS}/{report['uid']}/actions/{action}", json=body)
+
+    def signed(self) -> dict[str, Any]:
+        report = self.open()
+        self.reader.delete(f"{REPORTS}/{report['uid']}/lock")
+        answer = self.act(self.head, "approve", report)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def verify_code(self) -> str:
+        from sqlalchemy import text  # noqa: PLC0415
+
+        with transaction(self.node.engine) as session:
+            statement = "SELECT verify_code FROM report_versions WHERE verify_code <> '' LIMIT 1"
+            return str(session.scalar(text(statement)))
+
+
+@pytest.fixture
+def room(http_node: HttpNode) -> Room:
+    return Room(http_node)
+
+
+def test_report_from_draft_to_correction(room: Room) -> None:
+    report = room.open()
+    assert (report["status"], report["status_name"]["vi"]) == ("draft", "nháp")
+    assert report["lock"]["name"] == READER.name
+    assert report["shown"]["content"]["findings"] == TEXT.findings
+    assert report["shown"]["subject"]["patient_id"] == "BN1"
+    assert {"save", "approve", "cancel"} <= {*report["actions"]}
+
+    report = room.act(room.reader, "submit", report).json()
+    assert report["lock"] is None
+    report = room.act(room.head, "approve", report).json()
+    assert (report["status"], report["version"]) == ("final", 1)
+    corrected = {**SECTIONS, "impression": "Đính chính."}
+    report = room.act(room.head, "correct", report, content=corrected, reason="Nhầm bên").json()
+
+    assert (report["status"], report["version"], report["revision"]) == ("corrected", 2, 4)
+    assert report["shown"]["reason"] == "Nhầm bên"
+    versions = room.reader.get(f"{REPORTS}/{report['uid']}/versions").json()
+    assert [one["status"] for one in versions] == ["draft", "transcribed", "final", "corrected"]
+    assert versions[2]["content"]["impression"] == TEXT.impression
+
+
+def test_viewer_sees_what_was_issued_and_nothing_before(room: Room) -> None:
+    report = room.open()
+    path = f"{REPORTS}/{report['uid']}"
+
+    assert room.viewer.get(REPORTS).json() == []
+    before = room.viewer.get(path).json()
+    assert before["shown"] is None
+    assert before["lock"] is None
+    assert TEXT.findings not in str(before)
+
+    room.act(room.reader, "release", report)
+    seen = room.reader.get(path).json()
+    room.act(room.reader, "save", seen, content={**SECTIONS, "findings": "còn viết dở"})
+
+    after = room.viewer.get(path).json()
+    assert (after["status"], after["shown"]["content"]["findings"]) == (
+        "preliminary",
+        TEXT.findings,
+    )
+    assert after["actions"] == []
+    assert "còn viết dở" not in room.viewer.get(f"{path}/versions").text
+    assert [one["uid"] for one in room.viewer.get(REPORTS).json()] == [report["uid"]]
+
+
+def test_stale_step_is_answered_with_the_current_report(room: Room) -> None:
+    report = room.open()
+    room.act(room.reader, "save", report, content={**SECTIONS, "findings": "mới"})
+
+    answer = room.act(room.reader, "save", report, content={**SECTIONS, "findings": "cũ"})
+
+    assert answer.status_code == 409
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["errors"][0]["code"] == "stale"
+    assert problem["current"]["revision"] == 2
+    assert problem["current"]["shown"]["content"]["findings"] == "mới"
+    assert room.reader.get(f"{REPORTS}/{report['uid']}").json() == problem["current"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language", "detail"),
+    [
+        ("vi-VN,vi;q=0.9,en;q=0.5", "vi", "không được để trống"),
+        ("en-GB", "en", "must not be empty"),
+        ("fr, en;q=0.2, vi;q=0.7", "vi", "không được để trống"),
+        ("vi;q=0, fr", "en", "must not be empty"),
+        ("vi;q=x", "en", "must not be empty"),
+        ("", "en", "must not be empty"),
+    ],
+)
+def test_fault_names_its_field_in_the_language_of_the_client(
+    room: Room, accepted: str, language: str, detail: str
+) -> None:
+    report = room.open(content={"findings": "Không thấy gì."})
+    room.reader.delete(f"{REPORTS}/{report['uid']}/lock")
+    room.head.headers["Accept-Language"] = accepted
+
+    answer = room.act(room.head, "approve", report)
+
+    assert answer.status_code == 400
+    assert answer.headers["content-language"] == language
+    assert answer.json()["errors"] == [
+        {"pointer": "/content/impression", "code": "required", "detail": detail}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"study_instance_uids": ["1.2.3"]}, "/study_instance_uids/0"),
+        ({"order_ids": [10**12]}, "/order_ids/0"),
+        ({}, ""),
+        (
+            {"content": {"measurements": [{"name": "x", "value": "sáu"}]}, "order_ids": []},
+            "/content/measurements/0/value",
+        ),
+    ],
+    ids=["study", "order", "nothing", "measurement"],
+)
+def test_faulty_opening_is_answered_with_its_field(
+    room: Room, body: dict[str, Any], pointer: str
+) -> None:
+    if "content" in body:
+        body["study_instance_uids"] = [room.study.StudyInstanceUID]
+
+    answer = room.reader.post(REPORTS, json=body)
+
+    assert answer.status_code == 400
+    assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"order_ids": ["x"]},
+        {"unknown": 1},
+        {"content": {"findings": 7}},
+        {"order_ids": [2**63]},
+        [],
+    ],
+    ids=str,
+)
+def test_body_of_another_shape_names_what_does_not_fit(room: Room, body: Any) -> None:
+    answer = room.reader.post(REPORTS, json=body)
+
+    assert answer.status_code == 422
+    assert all(one["pointer"] or body == [] for one in answer.json()["errors"])
+
+
+def test_who_is_no_practitioner_writes_nothing(room: Room) -> None:
+    answer = room.admin.post(REPORTS, json={"study_instance_uids": [room.study.StudyInstanceUID]})
+
+    assert answer.status_code == 403
+    assert answer.json()["errors"][0]["code"] == "no_practitioner"
+
+
+def test_reader_without_the_right_does_not_approve(room: Room) -> None:
+    answer = room.act(room.reader, "approve", room.open())
+
+    assert answer.status_code == 403
+    assert answer.json()["errors"][0]["code"] == "needs_approver"
+
+
+def test_claim_is_told_to_others_and_may_be_taken_over(room: Room) -> None:
+    report = room.open()
+    lock = f"{REPORTS}/{report['uid']}/lock"
+    room.head.headers["Accept-Language"] = "vi"
+
+    refused = room.head.put(lock, json={})
+    assert refused.status_code == 409
+    assert READER.name in refused.json()["detail"]
+    assert "đang giữ ca này" in refused.json()["detail"]
+
+    taken = room.head.put(lock, json={"take_over": True, "reason": "hết ca trực"})
+    assert taken.json()["lock"]["code"] == HEAD.code
+    assert room.act(room.reader, "save", report).status_code == 409
+
+
+def test_second_reader_over_http(room: Room) -> None:
+    report = room.open(second_reading=True)
+    path = f"{REPORTS}/{report['uid']}/second-readings"
+    said = {"revision": 1, "agreement": "minor", "comment": "Thêm kích thước"}
+
+    assert room.reader.post(path, json=said).json()["errors"][0]["code"] == "own_reading"
+    wrong = room.head.post(path, json={**said, "agreement": "maybe"})
+    assert wrong.json()["errors"][0]["pointer"] == "/agreement"
+    assert room.head.post(path, json={**said, "revision": 9}).json()["current"]["revision"] == 1
+    assert room.head.post(path, json=said).status_code == 201
+
+    [read] = room.reader.get(path).json()
+    assert (read["reader"]["name"], read["comment"]) == (HEAD.name, "Thêm kích thước")
+
+
+def test_text_of_a_retracted_report_is_hidden(room: Room) -> None:
+    report = room.signed()
+    report = room.act(room.head, "request_retraction", report, reason="Nhầm người").json()
+    assert report["retraction_asked"]
+    assert "retract" in report["actions"]
+
+    answer = room.act(room.other_head, "retract", report)
+
+    assert answer.json()["status"] == "retracted"
+    for client in (room.viewer, room.reader):
+        path = f"{REPORTS}/{report['uid']}"
+        assert TEXT.findings not in client.get(path).text + client.get(f"{path}/versions").text
+    kept = room.head.get(f"{REPORTS}/{report['uid']}/versions").json()
+    assert kept[1]["content"]["findings"] == TEXT.findings
+
+
+def test_report_that_is_not_there(room: Room) -> None:
+    answer = room.reader.get(f"{REPORTS}/{'0' * 32}", headers={"Accept-Language": "vi"})
+
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == "không có phiếu kết quả này"
+    assert room.reader.get(f"{REPORTS}/..%2f").status_code in {404, 422}
+
+
+def test_administrator_registers_who_signs(room: Room) -> None:
+    path = "/api/v1/practitioners"
+    person = {"name": "Phạm Văn Ẩn", "licence_number": "009", "may_approve": True}
+
+    assert room.admin.put(f"{path}/BS09", json=person).json()["name"] == "Phạm Văn Ẩn"
+    faulty = room.admin.put(f"{path}/BS10", json={"name": " "})
+
+    assert faulty.json()["errors"][0]["pointer"] == "/name"
+    assert "BS09" in [one["code"] for one in room.admin.get(path).json()]
+
+
+def test_paper_is_verified_by_anybody_and_tells_little(room: Room) -> None:
+    report = room.signed()
+    anyone = room.node.client("")
+
+    page = anyone.get(f"/verify/{room.verify_code()}")
+
+    assert page.status_code == 200
+    assert "Hợp lệ: đây là phiên bản mới nhất" in page.text
+    assert "N*** V*** A***" in page.text
+    assert report["shown"]["digest"] in page.text
+    for secret in ("NGUYỄN", "BN1", TEXT.findings, TEXT.impression, report["uid"]):
+        assert secret not in page.text
+    english = anyone.get(f"/verify/{room.verify_code()}?lang=en")
+    assert "Valid: this is the newest version" in english.text
+
+
+def test_paper_of_a_version_that_was_replaced_says_so(room: Room) -> None:
+    report, code = room.signed(), room.verify_code()
+    anyone = room.node.client("")
+
+    report = room.act(room.head, "unapprove", report, reason="x").json()
+    assert "Đã huỷ duyệt: đang chờ bản đính chính" in anyone.get(f"/verify/{code}").text
+    report = room.act(room.head, "correct", report, reason="x").json()
+    assert "Đã được thay thế" in anyone.get(f"/verify/{code}").text
+    report = room.act(room.head, "request_retraction", report, reason="x").json()
+    room.act(room.other_head, "retract", report)
+    assert "không sử dụng bản giấy này" in anyone.get(f"/verify/{code}").text
+
+
+@pytest.mark.parametrize("code", ["x" * 16, "a%00b", "%3Cscript%3E", "x" * 65])
+def test_code_that_leads_nowhere(room: Room, code: str) -> None:
+    answer = room.node.client("").get(f"/verify/{code}")
+
+    assert answer.status_code in {404, 422}
+    assert "<script>" not in answer.text
