@@ -1,4 +1,4 @@
-"""The disposable decoder: one process, one frame after another, nothing else.
+"""The disposable codec process: one frame after another, nothing else.
 
     python -m pacs.codecs    requests on standard input, answers on standard output
 
@@ -13,6 +13,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
 import imagecodecs
@@ -22,7 +23,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from pacs import contexts
+from pacs import contexts, encoders, targets
 from pacs.decoding import LENGTHS, Answer, Request
 from pacs.frames import ImagePixel
 from storage.base.errors import Malformed, NotSupported
@@ -63,6 +64,62 @@ def decode(frame: bytes, request: Request) -> tuple[bytes, str]:
         return _bits(frame, uid, image), image.photometric_interpretation
     pixels, photometric = decoder(frame, uid, image)
     return _native(pixels, image), photometric
+
+
+def recode(frame: bytes, request: Request) -> tuple[bytes, str]:
+    """Return the frame in the target transfer syntax and its photometric interpretation.
+
+    What is written without loss is decoded again and compared: a codestream that does not
+    give back every cell never leaves this process.
+
+    Raises
+    ------
+    Malformed
+        As `decode`.
+    NotSupported
+        There is no codec for one of the two, or the target cannot hold the cells.
+    """
+    native, photometric = decode(frame, request)
+    image = replace(request.image, planar_configuration=0, photometric_interpretation=photometric)
+    target = request.target_transfer_syntax_uid
+    cells = _cells(native, image)
+    if target not in targets.OF_CELLS and image.pixel_representation == 1:
+        cells = _extended(cells, image)
+        native = cells.tobytes()
+    try:
+        coded, told = encoders.encode(cells, target, image, request.quality)
+    except (RuntimeError, ValueError) as error:
+        why = f"{contexts.name_of(target)}: its codec does not take the pixels"
+        raise NotSupported(why) from error
+    if target not in contexts.LOSSY_JPEG:
+        shown = replace(image, photometric_interpretation=told)
+        if decode(coded, Request(target, shown))[0] != native:
+            raise NotSupported(f"{contexts.name_of(target)}: the codec does not give back the same")
+    return coded, told
+
+
+def _cells(native: bytes, image: ImagePixel) -> Pixels:
+    """Return a native frame as cells; single bits stay packed."""
+    if image.bits_allocated == 1:
+        return np.frombuffer(native, np.uint8)
+    sign = "i" if image.pixel_representation == 1 else "u"
+    cells = np.frombuffer(native, f"<{sign}{image.bits_allocated // _BYTE}")
+    samples = (image.samples,) if image.samples > 1 else ()
+    return cells.reshape(image.rows, image.columns, *samples)
+
+
+def _extended(cells: Pixels, image: ImagePixel) -> Pixels:
+    """Extend signs into the unused bits, unless something else stands there.
+
+    Codecs hold values, and what decodes them takes all bits for the value.
+    """
+    raw, bits = cells.view(f"u{cells.dtype.itemsize}"), image.bits_stored
+    if bits >= image.bits_allocated:
+        return cells
+    unused = raw >> bits
+    filled = (1 << (image.bits_allocated - bits)) - 1
+    plain = bool(np.all((unused == 0) | (unused == filled)))
+    return _signed(raw, bits) if plain else cells
 
 
 def _native(pixels: Pixels, image: ImagePixel) -> bytes:
@@ -151,7 +208,7 @@ def _bits(frame: bytes, uid: str, image: ImagePixel) -> bytes:
     """Return a frame of single bits; only two transfer syntaxes hold such frames."""
     if uid == contexts.DEFLATED_IMAGE_FRAME:
         return _whole(_inflated(frame, image), image)
-    if uid == contexts.ENCAPSULATED_UNCOMPRESSED:
+    if uid in _UNCOMPRESSED:
         return _whole(frame, image)
     raise Malformed(f"(0028,0100) is 1, which {contexts.name_of(uid)} cannot hold")
 
@@ -179,6 +236,8 @@ def _as_stored(frame: bytes, _uid: str, image: ImagePixel) -> tuple[Pixels, str]
     """Take a frame that is native already."""
     shape: tuple[int, ...] = (image.rows, image.columns)
     pixels = np.frombuffer(_whole(frame, image), dtype=f"<u{image.bits_allocated // _BYTE}")
+    if image.frame_bytes < image.decoded_bytes:
+        return _each_its_own(pixels).reshape((*shape, image.samples)), "YBR_FULL"
     if image.samples == 1:
         return pixels.reshape(shape), image.photometric_interpretation
     if image.planar_configuration == 1:
@@ -187,6 +246,17 @@ def _as_stored(frame: bytes, _uid: str, image: ImagePixel) -> tuple[Pixels, str]
             image.photometric_interpretation,
         )
     return pixels.reshape((*shape, image.samples)), image.photometric_interpretation
+
+
+def _each_its_own(pixels: Pixels) -> Pixels:
+    """Give each pixel the colour of its pair: Y1 Y2 Cb Cr (PS3.3 C.7.6.3.1.2)."""
+    if pixels.size % 4:
+        raise Malformed("YBR_FULL_422 with an odd number of pixels")
+    pairs = pixels.reshape(-1, 4)
+    both = np.empty((len(pairs), 2, _COLOURS), pixels.dtype)
+    both[:, :, 0] = pairs[:, :2]
+    both[:, :, 1:] = pairs[:, None, 2:]
+    return both
 
 
 def _check_jpeg(frame: bytes, image: ImagePixel) -> int:
@@ -229,6 +299,9 @@ def _compare(found: tuple[int, int, int], precision: int, image: ImagePixel) -> 
         raise Malformed(f"the codestream has {precision} bits, (0028,0100) {image.bits_allocated}")
 
 
+_UNCOMPRESSED: Final = frozenset(
+    {contexts.ENCAPSULATED_UNCOMPRESSED, contexts.EXPLICIT_VR_LITTLE_ENDIAN}
+)
 _DECODERS: Final[dict[str, Callable[[bytes, str, ImagePixel], tuple[Pixels, str]]]] = {
     **dict.fromkeys(contexts.LOSSY_JPEG, _jpeg),
     **dict.fromkeys((contexts.JPEG_LOSSLESS, contexts.JPEG_LOSSLESS_SV1), _jpeg_lossless),
@@ -248,13 +321,13 @@ _DECODERS: Final[dict[str, Callable[[bytes, str, ImagePixel], tuple[Pixels, str]
     ),
     contexts.RLE_LOSSLESS: _rle,
     contexts.DEFLATED_IMAGE_FRAME: _deflated,
-    contexts.ENCAPSULATED_UNCOMPRESSED: _as_stored,
+    **dict.fromkeys(_UNCOMPRESSED, _as_stored),
 }
 
 
 def supported() -> frozenset[str]:
-    """Return the transfer syntaxes that have a codec here."""
-    return frozenset(_DECODERS)
+    """Return the encapsulated transfer syntaxes that have a decoder here."""
+    return frozenset(_DECODERS) - contexts.NATIVE
 
 
 def write(stream: BinaryIO, told: msgspec.Struct, content: bytes) -> None:
@@ -278,9 +351,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 def answer(frame: bytes, request: Request) -> tuple[Answer, bytes]:
-    """Decode a frame; whatever happens is an answer."""
+    """Decode or recode a frame; whatever happens is an answer."""
+    work = recode if request.target_transfer_syntax_uid else decode
     try:
-        pixels, photometric = decode(frame, request)
+        pixels, photometric = work(frame, request)
     except (Malformed, NotSupported) as error:
         return Answer(fault=str(error), malformed=isinstance(error, Malformed)), b""
     except MemoryError:

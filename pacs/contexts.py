@@ -79,12 +79,29 @@ DECODABLE: Final = LOSSY_JPEG | {
 
 _VIDEO: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))
 
-TRANSCODE_TARGETS: Final = (
+NATIVE_TARGETS: Final = (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
 )
+
+LOSSLESS_TARGETS: Final = (
+    HTJ2K_LOSSLESS,
+    HTJ2K_LOSSLESS_RPCL,
+    JPEG_LS_LOSSLESS,
+    JPEG_2000_LOSSLESS,
+    JPEG_LOSSLESS_SV1,
+    JPEG_LOSSLESS,
+    RLE_LOSSLESS,
+    DEFLATED_IMAGE_FRAME,
+    ENCAPSULATED_UNCOMPRESSED,
+    HTJ2K,
+    JPEG_2000,
+)
+"""Encapsulated transfer syntaxes that are written without loss; the last two allow loss."""
+
+TRANSCODE_TARGETS: Final = (*NATIVE_TARGETS, *LOSSLESS_TARGETS, JPEG_BASELINE)
 """What `pacs.transcode` writes, best first."""
 
 _NEWER_TRANSFER_SYNTAXES = {

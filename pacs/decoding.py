@@ -1,4 +1,4 @@
-"""Pixels are decoded in processes that may die (`pacs.codecs`), never in this one.
+"""Pixels are decoded and encoded in processes that may die (`pacs.codecs`), never in this one.
 
 A process serves one frame at a time and is kept warm; at any trouble (a fault of the
 codec, silence, too much memory or time, its death) it is killed and a new one is
@@ -28,6 +28,8 @@ MAX_FRAME_BYTES: Final = 256 << 20
 LENGTHS: Final = struct.Struct("<II")
 """With which each message starts: bytes of its JSON and of the frame behind that."""
 _MAX_TEXT: Final = 1 << 16
+_MAX_HEADERS: Final = 1 << 16
+"""Of a codestream of few pixels."""
 # What the process needs of our environment; settings and their secrets are not in it.
 _ENVIRONMENT: Final = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR")
 _THREADS: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -41,11 +43,24 @@ class Decoded:
     photometric_interpretation: str
 
 
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A frame in another transfer syntax, and what its colours are called there."""
+
+    codestream: bytes
+    photometric_interpretation: str
+
+
 class Request(msgspec.Struct):
-    """What a decoder process is asked: to decode the frame that follows."""
+    """What a codec process is asked: to decode the frame that follows, or to recode it."""
 
     transfer_syntax_uid: str
+    """Of the frame; native ones are Explicit VR Little Endian, whatever the object is."""
     image: ImagePixel
+    target_transfer_syntax_uid: str = ""
+    """'' to decode only."""
+    quality: int = 90
+    """Of lossy JPEG."""
 
 
 class Answer(msgspec.Struct):
@@ -139,22 +154,52 @@ class Decoders:
         Unavailable
             The decoders are closed.
         """
-        name = contexts.name_of(transfer_syntax_uid)
         if transfer_syntax_uid not in contexts.DECODABLE:
-            raise NotSupported(f"no codec for {name}")
-        expected = image.decoded_bytes
+            raise NotSupported(f"no codec for {contexts.name_of(transfer_syntax_uid)}")
+        pixels, answer = self._ask(frame, Request(transfer_syntax_uid, image))
+        return Decoded(pixels, answer.photometric_interpretation)
+
+    def recode(
+        self,
+        frame: bytes,
+        transfer_syntax_uid: str,
+        image: ImagePixel,
+        target_transfer_syntax_uid: str,
+        quality: int = 90,
+    ) -> Coded:
+        """Encode one frame, native or not, in an encapsulated transfer syntax.
+
+        Without loss, if the target can: then it was decoded again and compared.
+
+        Raises
+        ------
+        Malformed, NotSupported, Unavailable
+            As `decode`; also when the target cannot hold the pixels.
+        """
+        source = transfer_syntax_uid
+        if source in contexts.NATIVE:
+            source = contexts.EXPLICIT_VR_LITTLE_ENDIAN
+        elif source not in contexts.DECODABLE:
+            raise NotSupported(f"no codec for {contexts.name_of(source)}")
+        request = Request(source, image, target_transfer_syntax_uid, quality)
+        coded, answer = self._ask(frame, request)
+        return Coded(coded, answer.photometric_interpretation)
+
+    def _ask(self, frame: bytes, request: Request) -> tuple[bytes, Answer]:
+        expected = request.image.decoded_bytes
         if expected > MAX_FRAME_BYTES:
             raise NotSupported(f"a frame of {expected} bytes is larger than {MAX_FRAME_BYTES}")
-        request = msgspec.json.encode(Request(transfer_syntax_uid, image))
+        limit = 2 * expected + _MAX_HEADERS if request.target_transfer_syntax_uid else expected
+        text = msgspec.json.encode(request)
         with self._worker() as worker:
-            text, pixels = worker.ask(request, frame, expected, self._timeout_s)
-            answer = _read(text)
-            if answer.fault or not pixels:
+            told, content = worker.ask(text, frame, limit, self._timeout_s)
+            answer = _read(told)
+            if answer.fault or not content:
                 worker.kill()
         if answer.fault:
             kind = Malformed if answer.malformed else NotSupported
-            raise kind(f"{name}: {answer.fault}")
-        return Decoded(pixels, answer.photometric_interpretation)
+            raise kind(f"{contexts.name_of(request.transfer_syntax_uid)}: {answer.fault}")
+        return content, answer
 
     @contextmanager
     def _worker(self) -> Iterator[_Worker]:

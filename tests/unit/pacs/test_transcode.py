@@ -237,10 +237,10 @@ def test_an_icon_that_is_encapsulated_is_left_out(decoders):
 @pytest.mark.parametrize(
     ("source", "target"),
     [
-        (EXPLICIT, contexts.JPEG_2000_LOSSLESS),
+        (EXPLICIT, contexts.JPEG_XL_LOSSLESS),
         ("1.2.840.10008.1.2.4.102", EXPLICIT),
         ("1.2.840.113619.5.2", EXPLICIT),
-        (contexts.RLE_LOSSLESS, contexts.JPEG_BASELINE),
+        (EXPLICIT, contexts.JPEG_BASELINE),
     ],
 )
 def test_a_way_that_does_not_exist_is_named(source, target):
