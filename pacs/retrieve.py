@@ -7,7 +7,7 @@ serves as well, at a fortieth of the cost.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from xxhash import xxh3_128, xxh3_128_digest
@@ -75,13 +75,22 @@ def read_range(store: ObjectStore, instance: StoredInstance, offset: int, length
 
 
 def dataset_as(
-    store: ObjectStore, instance: StoredInstance, accepted: Collection[str]
+    store: ObjectStore,
+    instance: StoredInstance,
+    accepted: Collection[str],
+    *,
+    lossy: bool = False,
 ) -> tuple[str, bytes]:
     """Return (transfer syntax, dataset) in one of the `accepted` transfer syntaxes.
 
-    The stored one is given whenever it is accepted; otherwise the first accepted
-    one of `contexts.TRANSCODE_TARGETS` to which the object can be converted
-    without loss.
+    The stored one is given whenever it is accepted; otherwise the first one, in the order
+    of `accepted` if that has one, to which the object can be converted.
+
+    Parameters
+    ----------
+    lossy
+        Also with loss: the dataset is then that of another SOP Instance
+        (`transcode.derived_uid`).
 
     Raises
     ------
@@ -91,17 +100,23 @@ def dataset_as(
     dataset = read_dataset(store, instance)
     if instance.transfer_syntax_uid in accepted:
         return instance.transfer_syntax_uid, dataset
-    reasons = []
-    for target in contexts.TRANSCODE_TARGETS:
-        if target in accepted:
+    stored, reasons = instance.transfer_syntax_uid, []
+    for target in _in_order(accepted):
+        if lossy or not transcode.is_derived(stored, target):
             try:
-                return target, transcode.transcode(dataset, instance.transfer_syntax_uid, target)
+                return target, transcode.transcode(dataset, stored, target)
             except NotSupported as error:
                 reasons.append(str(error))
     raise NotSupported(
         "; ".join(reasons)
         or f"stored in {instance.transfer_syntax_uid}, which the receiver does not take"
     )
+
+
+def _in_order(accepted: Collection[str]) -> Sequence[str]:
+    if isinstance(accepted, Sequence):
+        return [target for target in accepted if target in contexts.TRANSCODE_TARGETS]
+    return [target for target in contexts.TRANSCODE_TARGETS if target in accepted]
 
 
 def header_bytes(store: ObjectStore, instance: StoredInstance) -> bytes:

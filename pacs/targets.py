@@ -14,6 +14,8 @@ _MAX_JPEG_SIDE: Final = 65500
 _PLAIN: Final = frozenset({contexts.ENCAPSULATED_UNCOMPRESSED, contexts.DEFLATED_IMAGE_FRAME})
 OF_CELLS: Final = _PLAIN | {contexts.RLE_LOSSLESS}
 """They hold whole cells, bits that are not stored too; the others hold stored values."""
+FLOAT_BITS: Final = frozenset({32, 64})
+"""Bits Allocated that Float Pixel Data has, which is never encapsulated."""
 _MOST_BITS: Final[Mapping[str, int]] = {
     contexts.JPEG_LOSSLESS: 16,
     contexts.JPEG_LOSSLESS_SV1: 16,

@@ -7,7 +7,7 @@ import pytest
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 from requests import HTTPError, Session
 
 from tests.fixtures.dicom_files import ct_slice, multi_frame
@@ -209,7 +209,7 @@ def test_what_is_not_there_is_an_error(client: DICOMwebClient, sent: list[Datase
         (lambda: client.retrieve_instance_frames(study, series, instance, [2]), 404),
         (
             lambda: client.retrieve_instance(
-                study, series, instance, (("application/dicom", JPEG2000Lossless),)
+                study, series, instance, (("application/dicom", JPEGBaseline8Bit),)
             ),
             406,
         ),

@@ -78,7 +78,7 @@ def _bulk(parts: Parts, entry: Entry, path: str, form: Form) -> Bulk:
 
 def _pixels(source: Source, form: Form) -> Iterator[Iterator[bytes]]:
     index = source.index
-    if not index.encapsulated:
+    if not index.encapsulated and source.convert is None:
         return iter((_in_pieces(source),))
     if index.count > 1 and not form.multipart:
         raise NotSupported(f"{index.count} frames are served as {media.MULTIPART_RELATED} only")

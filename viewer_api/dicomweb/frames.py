@@ -1,13 +1,13 @@
-"""WADO-RS, frames (PS3.18 10.4.1.1.6, 8.7.3.3): pixels as stored, or uncompressed."""
+"""WADO-RS, frames (PS3.18 10.4.1.1.6, 8.7.3.3): pixels as stored, uncompressed, or recoded."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from pacs import contexts, decoding, frames, header, retrieve
+from pacs import contexts, decoding, frames, header, retrieve, targets, transcode
 from pacs.frames import FrameIndex, ImagePixel
 from pacs.header import Header, HeaderReader
 from pacs.series_metadata import Entry
@@ -62,6 +62,16 @@ CODED_AS: Final[Mapping[str, str]] = {
 }
 
 
+# PS3.18 Table 8.7.3-2: what a media type means without a transfer-syntax
+DEFAULTS: Final[Mapping[str, str]] = {
+    "image/jpeg": contexts.JPEG_LOSSLESS_SV1,
+    "image/jls": contexts.JPEG_LS_LOSSLESS,
+    "image/jp2": contexts.JPEG_2000_LOSSLESS,
+    "image/jphc": contexts.HTJ2K_LOSSLESS,
+    "image/dicom-rle": contexts.RLE_LOSSLESS,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """How the client takes frames."""
@@ -69,6 +79,8 @@ class Form:
     multipart: bool
     media_type: str
     as_stored: bool
+    target: str = ""
+    """The transfer syntax in which they are to be encoded; '' as stored or native."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +91,10 @@ class Source:
     """Of the frames as they are given."""
     index: FrameIndex
     read: frames.Read
-    decode: Callable[[bytes], bytes] | None = None
-    """From the coded to the native frame, None to give it as it lies."""
+    convert: Callable[[bytes], bytes] | None = None
+    """From the frame as it lies to what is given, None to give it so."""
     decoded_bytes: int = 0
+    """Of a frame that is decoded."""
     check: frames.Check | None = None
     """Of the bytes in which a frame lies."""
 
@@ -105,7 +118,7 @@ class Source:
     def frame(self, number: int) -> bytes:
         """Return frame `number`."""
         lying = frames.frame_bytes(self.index, number, self.read, self.check)
-        return self.decode(lying) if self.decode else lying
+        return self.convert(lying) if self.convert else lying
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/frames/{frame_list}")
@@ -116,14 +129,19 @@ def retrieve_frames(
     numbers = _numbers(frame_list)
     entry = deps.parts(request).places.of_instance(study, series, instance)
     stored = entry.stored
-    wanted = form(media.accepted(request), stored.transfer_syntax_uid, len(numbers))
-    etag = entity_tag(stored, numbers, wanted)
-    if unchanged := contents.not_modified(request, etag):
-        return unchanged
-    with contents.content_of(stored):
-        source = source_of(deps.parts(request), entry, wanted)
-        source.require(numbers)
-        return answer(source, numbers, wanted, etag)
+    refusal: NotSupported | None = None
+    for wanted in forms(media.accepted(request), stored.transfer_syntax_uid, len(numbers)):
+        etag = entity_tag(stored, numbers, wanted)
+        if unchanged := contents.not_modified(request, etag):
+            return unchanged
+        try:
+            with contents.content_of(stored):
+                source = source_of(deps.parts(request), entry, wanted)
+                source.require(numbers)
+                return answer(source, numbers, wanted, etag)
+        except NotSupported as reason:
+            refusal = refusal or reason
+    raise refusal or _not_served(stored.transfer_syntax_uid)
 
 
 def entity_tag(stored: StoredInstance, numbers: Sequence[int], wanted: Form) -> str:
@@ -148,32 +166,60 @@ def answer(source: Source, numbers: Sequence[int], wanted: Form, etag: str) -> R
 
 
 def form(accept: str, syntax: str, count: int) -> Form:
-    """Read an Accept value for frames that are stored in the transfer syntax `syntax`.
-
-    Without a transfer-syntax, ``application/octet-stream`` means uncompressed (PS3.18
-    8.7.3.5.2), while ``*/*`` takes what is stored.
+    """Return the best way in which frames can be given; see `forms`.
 
     Raises
     ------
     NotSupported
-        Nothing in it is a way in which these frames can be given.
+        Nothing in the Accept value is a way in which these frames can be given.
     """
-    coded = CODED_AS.get(syntax)
+    for wanted in forms(accept, syntax, count):
+        return wanted
+    raise _not_served(syntax)
+
+
+def forms(accept: str, syntax: str, count: int) -> Iterator[Form]:
+    """Yield what an Accept value means for frames stored in the transfer syntax `syntax`.
+
+    Without a transfer-syntax, ``application/octet-stream`` means uncompressed (PS3.18
+    8.7.3.5.2), while ``*/*`` takes what is stored.
+    """
     for wish in media.wishes(accept):
         in_parts = wish.multipart is not False
         if count > 1 and not in_parts:
             continue
-        wanted = wish.transfer_syntax
-        if wish.takes(media.OCTET_STREAM):
-            if wanted in {media.AS_STORED, syntax} or (not wanted and wish.media_type == media.ANY):
-                return Form(in_parts, media.OCTET_STREAM, as_stored=True)
-            if not wanted or wanted in UNCOMPRESSED:
-                return Form(in_parts, media.OCTET_STREAM, as_stored=False)
-        elif coded and wish.takes(coded) and wanted in {"", media.AS_STORED, syntax}:
-            return Form(in_parts, coded, as_stored=True)
-    raise NotSupported(
+        if wanted := _form(wish, syntax, in_parts=in_parts):
+            yield wanted
+
+
+def _form(wish: media.Wish, syntax: str, *, in_parts: bool) -> Form | None:
+    wanted, coded = wish.transfer_syntax, CODED_AS.get(syntax)
+    if wish.takes(media.OCTET_STREAM):
+        if wanted in {media.AS_STORED, syntax} or (not wanted and wish.media_type == media.ANY):
+            return Form(in_parts, media.OCTET_STREAM, as_stored=True)
+        if not wanted or wanted in UNCOMPRESSED:
+            return Form(in_parts, media.OCTET_STREAM, as_stored=False)
+    elif coded and wish.takes(coded) and wanted in {"", media.AS_STORED, syntax}:
+        return Form(in_parts, coded, as_stored=True)
+    return _recoding(wish, in_parts=in_parts)
+
+
+def _recoding(wish: media.Wish, *, in_parts: bool) -> Form | None:
+    """Return how frames are encoded anew for a client that asks for just that."""
+    target = wish.transfer_syntax or DEFAULTS.get(wish.media_type, "")
+    if target not in contexts.TRANSCODE_TARGETS or target in contexts.NATIVE:
+        return None
+    for media_type in (CODED_AS.get(target), media.OCTET_STREAM):
+        if media_type and wish.takes(media_type):
+            return Form(in_parts, media_type, as_stored=False, target=target)
+    return None
+
+
+def _not_served(syntax: str) -> NotSupported:
+    return NotSupported(
         f"these frames are served as multipart/related of {media.OCTET_STREAM}, uncompressed or "
-        f"with transfer-syntax=* as stored in {contexts.name_of(syntax)}"
+        f"with transfer-syntax=* as stored in {contexts.name_of(syntax)}, or encoded as "
+        f"{', '.join(DEFAULTS)} with a transfer-syntax that is written here"
     )
 
 
@@ -203,13 +249,17 @@ def source_of(parts: Parts, entry: Entry, wanted: Form) -> Source:
         syntax, converted = retrieve.dataset_as(
             parts.store, entry.stored, (contexts.EXPLICIT_VR_LITTLE_ENDIAN,)
         )
-        index, _, read = _whole(converted, syntax)
-        return Source(syntax, index, read)
-    index, image, read, check = _opened(parts, entry)
+        index, image, read = _whole(converted, syntax)
+        check = None
+    else:
+        index, image, read, check = _opened(parts, entry)
     if lying := syntax_as_it_lies(syntax, wanted):
         return Source(lying, index, read, check=check)
-    if image is None or syntax not in contexts.DECODABLE:
+    if image is None or syntax not in contexts.DECODABLE | contexts.NATIVE:
         raise NotSupported(f"frames in {contexts.name_of(syntax)} are given as stored only")
+    if wanted.target:
+        convert = _encoding(parts, entry, image, wanted.target)
+        return Source(wanted.target, index, read, convert, check=check)
 
     def decode(frame: bytes) -> bytes:
         return decoding.shared().decode(frame, syntax, image).pixels
@@ -218,8 +268,29 @@ def source_of(parts: Parts, entry: Entry, wanted: Form) -> Source:
     return Source(native, index, read, decode, image.decoded_bytes, check)
 
 
+def _encoding(
+    parts: Parts, entry: Entry, image: ImagePixel, target: str
+) -> Callable[[bytes], bytes]:
+    """Return what encodes frames of an object."""
+    syntax = entry.stored.transfer_syntax_uid
+    if reason := targets.obstacle(target, image):
+        raise NotSupported(f"{contexts.name_of(target)}: {reason}")
+    if image.bits_allocated in targets.FLOAT_BITS and not contexts.is_encapsulated(syntax):
+        found = header.scan(retrieve.header_bytes(parts.store, entry.stored), syntax)
+        if not found.text(frames.PIXEL_REPRESENTATION):
+            raise NotSupported("float pixel data is never encapsulated (PS3.5 8.2)")
+
+    def encode(frame: bytes) -> bytes:
+        coded = decoding.shared().recode(frame, syntax, image, target, transcode.QUALITY)
+        return coded.codestream
+
+    return encode
+
+
 def syntax_as_it_lies(syntax: str, wanted: Form) -> str | None:
     """Return what to call frames that go out as they lie, None when they must be changed."""
+    if wanted.target:
+        return None
     if syntax in UNCOMPRESSED:
         return contexts.EXPLICIT_VR_LITTLE_ENDIAN
     return syntax if wanted.as_stored and contexts.is_encapsulated(syntax) else None

@@ -15,7 +15,7 @@ from typing import Final
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from pacs import contexts, part10, retrieve
+from pacs import contexts, part10, retrieve, transcode
 from pacs.series_metadata import Entry
 from storage.access.tokens import Action
 from storage.base.errors import NotSupported
@@ -252,9 +252,12 @@ def _object(store: ObjectStore, entry: Entry, form: Form) -> Sized:
         dataset = _dataset(store, entry)
     else:
         with contents.content_of(stored):
-            syntax, converted = retrieve.dataset_as(store, stored, form.syntaxes)
+            syntax, converted = retrieve.dataset_as(store, stored, form.syntaxes, lossy=True)
         size, dataset = len(converted), iter((converted,))
-    head = part10.head(stored.sop_class_uid, stored.sop_instance_uid, syntax)
+    uid = stored.sop_instance_uid
+    if transcode.is_derived(stored.transfer_syntax_uid, syntax):
+        uid = transcode.derived_uid(uid, syntax)
+    head = part10.head(stored.sop_class_uid, uid, syntax)
     return Sized(_part_headers(syntax), chain((head,), dataset), len(head) + size)
 
 

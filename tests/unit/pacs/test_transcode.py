@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import parse_basic_offsets
 
 from pacs import contexts, frames, header, part10, transcode
 from pacs.decoding import Decoders
@@ -232,6 +233,93 @@ def test_an_icon_that_is_encapsulated_is_left_out(decoders):
     elsewhere = sequence.replace(b"\x88\x00\x00\x02", b"\x89\x00\x00\x02", 1)
     with pytest.raises(NotSupported, match=r"\(7FE0,0010\) is encapsulated"):
         transcode.transcode(content[:at] + elsewhere + content[at:], J2K, EXPLICIT, decoders)
+
+
+@pytest.mark.parametrize("target", contexts.LOSSLESS_TARGETS, ids=contexts.name_of)
+@pytest.mark.parametrize("source", [EXPLICIT, IMPLICIT, BIG, DEFLATED, J2K], ids=contexts.name_of)
+def test_objects_are_written_encapsulated_and_read_back_the_same(decoders, source, target):
+    pixels = np.arange(3 * 9 * 7, dtype="<u2").reshape(3, 9, 7)
+    if source == J2K:
+        content = _compressed(pixels)
+    else:
+        dataset = rich()
+        dicom_files.set_pixels(dataset, pixels)
+        dataset.NumberOfFrames = 3
+        content = transcode.transcode(dicom_files.encode(dataset), EXPLICIT, source)
+
+    written = transcode.transcode(content, source, target, decoders)
+    back = transcode.transcode(written, target, EXPLICIT, decoders)
+
+    found = header.scan(written, target)
+    assert source == target or found.pixel_data.encapsulated
+    assert len(found.pixel_data.fragments) == 3
+    assert found.text("SOPInstanceUID") == header.scan(back, EXPLICIT).text("SOPInstanceUID")
+    assert "LossyImageCompression" not in read(back, EXPLICIT)
+    assert np.array_equal(read(back, EXPLICIT).pixel_array, pixels)
+    native = transcode.transcode(content, source, DEFLATED, decoders)
+    assert read(back, EXPLICIT) == read(native, DEFLATED)
+
+
+@pytest.mark.parametrize("target", [contexts.JPEG_LS_LOSSLESS, contexts.RLE_LOSSLESS])
+def test_pydicom_finds_every_frame_by_the_offset_table(decoders, target):
+    pixels = np.arange(4 * 33 * 5, dtype="<u2").reshape(4, 33, 5)
+    dataset = dicom_files.multi_frame()
+    dicom_files.set_pixels(dataset, pixels)
+    dataset.NumberOfFrames = 4
+    content = dicom_files.encode(dataset)
+
+    written = transcode.transcode(content, EXPLICIT, target, decoders)
+
+    found = read(written, target)
+    assert parse_basic_offsets(found.PixelData)[0] == 0
+    assert len(parse_basic_offsets(found.PixelData)) == 4
+    assert np.array_equal(found.pixel_array, pixels)
+
+
+def test_a_lossy_copy_is_another_instance_and_says_of_which(decoders):
+    dataset = dicom_files.multi_frame()
+    dicom_files.set_pixels(dataset, np.add.outer(np.arange(64), np.arange(64)).astype("u1"))
+    del dataset.NumberOfFrames
+    dataset.SourceImageSequence = [Dataset()]
+    content = dicom_files.encode(dataset)
+
+    written = transcode.transcode(content, EXPLICIT, contexts.JPEG_BASELINE, decoders)
+
+    found = read(written, contexts.JPEG_BASELINE)
+    uid = transcode.derived_uid(dataset.SOPInstanceUID, contexts.JPEG_BASELINE)
+    assert found.SOPInstanceUID == uid != dataset.SOPInstanceUID
+    assert uid.startswith("2.25.")
+    assert len(uid) <= 64
+    [source] = found.SourceImageSequence
+    assert source.ReferencedSOPInstanceUID == dataset.SOPInstanceUID
+    assert source.ReferencedSOPClassUID == dataset.SOPClassUID
+    assert found.ImageType == ["DERIVED", *dataset.ImageType[1:]]
+    assert found.LossyImageCompression == "01"
+    assert found.LossyImageCompressionMethod == "ISO_10918_1"
+    assert float(found.LossyImageCompressionRatio) > 1
+    near = np.abs(found.pixel_array.astype(int) - np.add.outer(np.arange(64), np.arange(64)))
+    assert near.max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"PixelData": None}, "no pixel data"),
+        ({"PixelData": None, "FloatPixelData": bytes(4 * 256), "BitsAllocated": 32}, "float"),
+    ],
+)
+def test_what_has_no_cells_is_not_encapsulated(decoders, values, reason):
+    dataset = dicom_files.ct_slice()
+    for keyword, value in values.items():
+        if value is None:
+            del dataset[keyword]
+        else:
+            setattr(dataset, keyword, value)
+    content = dicom_files.encode(dataset)
+
+    for target in contexts.LOSSLESS_TARGETS:
+        with pytest.raises(NotSupported, match=reason):
+            transcode.transcode(content, EXPLICIT, target, decoders)
 
 
 @pytest.mark.parametrize(
