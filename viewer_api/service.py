@@ -53,15 +53,18 @@ def serve(
         The address cannot be bound.
     """
     app = http_app.create(settings, engine, store, spool, probes, stop)
-    with listen(settings.bind, settings.http_port) as listener:
+    shared = settings.http_processes != 1
+    with listen(settings.bind, settings.http_port, share_port=shared) as listener:
         try:
             run(app, listener, stop)
         finally:
             decoding.close_shared()
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, share_port: bool = False) -> socket.socket:
     """Return a listening socket; `port` 0 takes any free one.
+
+    With `share_port` the kernel spreads connections over all processes that listen so.
 
     Raises
     ------
@@ -70,7 +73,9 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, reuse_port=share_port
+        )
     except OSError as error:
         raise StoreUnavailable(f"HTTP at {host} port {port}: {error.strerror}") from error
 

@@ -52,14 +52,24 @@ def serve(config: Config = None) -> None:
 
 def _roles(given: Settings, config: str | None) -> list[Role]:
     """Return what is to run; what takes work in is stopped before what works it off."""
-    listeners = given.dicom_processes or min(os.cpu_count() or 1, MOST_LISTENERS)
-    names = [f"dicom-{number}" for number in range(1, listeners + 1)]
-    taking_in = [
-        Role(name, role_command("dicom", config), delay_s=LATER_S if number else 0.0)
-        for number, name in enumerate(names)
+    return [
+        *_several("dicom", given.dicom_processes, config),
+        *_several("api", given.http_processes, config),
+        Role("worker", role_command("worker", config), stage=1),
     ]
-    taking_in.append(Role("api", role_command("api", config)))
-    return [*taking_in, Role("worker", role_command("worker", config), stage=1)]
+
+
+def _several(role: str, processes: int, config: str | None) -> list[Role]:
+    """Return the processes of a role that share one port."""
+    count = processes or min(os.cpu_count() or 1, MOST_LISTENERS)
+    return [
+        Role(
+            f"{role}-{number}" if count > 1 else role,
+            role_command(role, config),
+            delay_s=LATER_S if number > 1 else 0.0,
+        )
+        for number in range(1, count + 1)
+    ]
 
 
 def migrate(config: Config = None) -> None:

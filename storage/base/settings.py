@@ -136,6 +136,8 @@ class Settings(BaseSettings):
     max_find_results: Annotated[int, Field(ge=1)] = 10_000
 
     http_port: Port = 8080
+    http_processes: Annotated[int, Field(ge=0, le=64)] = 0
+    """Processes that share the HTTP port; 0: one for each core, at most four."""
     public_url: Annotated[str, AfterValidator(_root_url)] = ""
     """Root of the URLs in answers when a proxy hides it, e.g. ``https://pacs.example.vn``."""
 
