@@ -85,6 +85,10 @@ class Page:
 
     matches: tuple[Match, ...]
     after: str | None = None
+    further: int = 0
+    """How many follow behind the last one, as far as they were counted."""
+    counted: bool = True
+    """Whether all that follow were counted."""
 
 
 @dataclass(frozen=True, slots=True)

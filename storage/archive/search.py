@@ -114,9 +114,17 @@ class _Search:
 
 
 def find(
-    session: Session, query: Query, *, limit: int, after: str | None = None, offset: int = 0
+    session: Session,
+    query: Query,
+    *,
+    limit: int,
+    after: str | None = None,
+    offset: int = 0,
+    count: int = 0,
 ) -> Page:
     """Return at most `limit` answers behind `after`, the first `offset` of them left out.
+
+    What follows is counted, up to `count` and within one span of a search without an index.
 
     Raises
     ------
@@ -133,9 +141,12 @@ def find(
     found: list[tuple[Position, Match]] = []
     for rows, _ in _steps(session, search, position, limit + 1):
         found += rows
-    more = len(found) > limit
     matches = tuple(match for _, match in found[:limit])
-    return Page(matches, _encode(found[limit - 1][0]) if more and limit else None)
+    if len(found) <= limit:
+        return Page(matches)
+    last = found[limit - 1][0] if limit else position
+    further, counted = _count_behind(session, search, last, count) if count else (1, False)
+    return Page(matches, _encode(last) if limit and last else None, further, counted)
 
 
 def iterate(engine: Engine, query: Query, limit: int) -> Iterator[Match]:
@@ -283,6 +294,17 @@ def _skip(
         offset -= session.execute(passed).scalar_one()
         position = (*edge, *_BEHIND[search.level])
         span = _wider(span)
+
+
+def _count_behind(
+    session: Session, search: _Search, position: Position | None, most: int
+) -> tuple[int, bool]:
+    """Return how many answers lie behind `position`, and whether these are all."""
+    edge = _edge(session, search, position, LAST_SPAN)
+    places = _statement(search, position, edge, _places(search.level)).order_by(None)
+    counted = select(func.count()).select_from(places.limit(most + 1).subquery())
+    found = session.execute(counted).scalar_one()
+    return min(found, most), found <= most and edge is None
 
 
 def _edge(

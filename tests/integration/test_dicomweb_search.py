@@ -105,12 +105,43 @@ def test_nothing_found_is_204(client: httpx.Client) -> None:
     assert (response.status_code, response.content) == (204, b"")
 
 
-def test_more_results_are_announced(client: httpx.Client) -> None:
-    few, all_of_them = client.get("/dicom-web/studies?limit=2"), client.get("/dicom-web/studies")
+def test_more_results_are_announced_with_their_number(client: httpx.Client) -> None:
+    few, all_of_them = client.get("/dicom-web/studies?limit=1"), client.get("/dicom-web/studies")
 
-    assert few.headers["warning"].startswith("299 127.0.0.1")
-    assert "additional results" in few.headers["warning"]
+    assert few.headers["warning"] == (
+        f'299 {few.url.netloc.decode()} "There are 2 additional results that can be requested"'
+    )
     assert "warning" not in all_of_them.headers
+    assert few.headers["x-total-count"] == all_of_them.headers["x-total-count"] == "3"
+    assert client.get("/dicom-web/studies?PatientID=nobody").headers["x-total-count"] == "0"
+    assert client.get("/dicom-web/studies?offset=2").headers["x-total-count"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("studies?limit=2&PatientName=*&offset=0", ["P3", "P2", "P1"]),
+        ("studies?limit=1&offset=1", ["P2", "P1"]),
+        ("series?limit=1", ["P3", "P2", "P1"]),
+        ("instances?limit=1&includefield=00100020", ["P3", "P2", "P1"]),
+    ],
+)
+def test_pages_are_followed_by_their_links(
+    client: httpx.Client, path: str, expected: list[str]
+) -> None:
+    response = client.get(f"/dicom-web/{path}")
+    found = ids(response)
+
+    while "next" in response.links:
+        response = client.get(response.links["next"]["url"])
+        found += ids(response)
+
+    assert found == expected
+
+
+@pytest.mark.parametrize("after", ["x", "W10", "WyJhIl0", "bnVsbA"])
+def test_invented_place_is_a_bad_request(client: httpx.Client, after: str) -> None:
+    assert client.get(f"/dicom-web/studies?after={after}").status_code == 400
 
 
 def test_unsupported_key_is_announced_and_passed_over(client: httpx.Client) -> None:

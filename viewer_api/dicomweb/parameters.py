@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
@@ -29,7 +29,10 @@ DEFAULT_LIMIT: Final = 1000
 
 ALL: Final = "all"
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
-_NOT_ATTRIBUTES: Final = frozenset({"accept", "charset", "includefield", "limit", "offset"})
+AFTER: Final = "after"
+"""Ours: where the page before ended, as its Link header says."""
+_NOT_ATTRIBUTES: Final = frozenset({"accept", "charset", "includefield", "limit", "offset", AFTER})
+_PLACES: Final = frozenset({"offset", AFTER})
 _SWITCHES: Final = frozenset({"fuzzymatching", "emptyvaluematching", "multiplevaluematching"})
 _UNSUPPORTED_SWITCHES: Final = _SWITCHES - {"fuzzymatching"}
 
@@ -41,6 +44,7 @@ class Search:
     query: Query
     limit: int
     offset: int
+    after: str
     include: frozenset[str]
     """Keywords to return beyond those that the standard demands; `ALL` for everything."""
     warnings: tuple[str, ...]
@@ -72,9 +76,16 @@ def parse(query_string: str, level: Level, parents: Mapping[str, str], most: int
         query=query,
         limit=min(limit, most),
         offset=_whole(parameters, "offset", 0),
+        after=parameters.get(AFTER, ""),
         include=_include(value for name, value in pairs if name == "includefield"),
         warnings=tuple(warnings),
     )
+
+
+def next_page(query_string: str, after: str) -> str:
+    """Return the query string of the page that begins behind `after`."""
+    pairs = [(name, value) for name, value in _pairs(query_string) if name not in _PLACES]
+    return urlencode([*pairs, (AFTER, after)])
 
 
 def keyword_of(name: str) -> str | None:

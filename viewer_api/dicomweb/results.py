@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from storage.archive import attributes
 from storage.archive.attributes import Attribute
-from storage.archive.model import Level, Match
+from storage.archive.model import Level, Match, Page
 from viewer_api.dicomweb.parameters import ALL, Search
 
 Json = dict[str, Any]
@@ -171,8 +171,18 @@ def _number(value: str | int) -> str | int | float | None:
     return int(number) if number.is_integer() and abs(number) < 1 << 53 else number
 
 
-def warning_texts(search: Search, *, more: bool) -> Iterator[str]:
-    """Yield what the client should know beside the answers."""
+def warning_texts(search: Search, page: Page) -> Iterator[str]:
+    """Yield what the client should know beside the answers (PS3.18 8.3.4.4)."""
     yield from search.warnings
-    if more:
-        yield "There are additional results that can be requested"
+    if page.after is not None:
+        number = str(page.further) if page.counted else f"more than {page.further}"
+        yield f"There are {number} additional results that can be requested"
+
+
+def total(search: Search, page: Page) -> int | None:
+    """Return how many answers there are in all, None when they were not all counted."""
+    if search.after or not page.counted:
+        return None
+    if not page.matches and search.offset:
+        return None  # the page lies behind the end
+    return search.offset + len(page.matches) + page.further

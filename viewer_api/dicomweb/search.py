@@ -1,6 +1,7 @@
 """QIDO-RS, the Search Transaction (PS3.18 10.6)."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
@@ -18,6 +19,11 @@ from viewer_api.media import Offer
 router = APIRouter(
     prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.QUERY))]
 )
+
+
+TOTAL: Final = "X-Total-Count"
+COUNTED: Final = 1_000
+"""So many results behind a page are counted: as cheap as the page itself."""
 
 
 @router.get("/studies")
@@ -64,7 +70,14 @@ def _search(
     parents = {keyword: values.uid(uid) for keyword, uid in parents.items()}
     settings = deps.parts(request).settings
     asked = parameters.parse(request.url.query, level, parents, settings.max_find_results)
-    page = search.find(session, asked.query, limit=asked.limit, offset=asked.offset)
+    page = search.find(
+        session,
+        asked.query,
+        limit=asked.limit,
+        after=asked.after or None,
+        offset=asked.offset,
+        count=COUNTED,
+    )
     return _answer(request, asked, parents, page, chosen)
 
 
@@ -76,9 +89,14 @@ def _answer(
     chosen: Offer,
 ) -> Response:
     host = _host(deps.root_url(request))
-    texts = results.warning_texts(asked, more=page.after is not None)
+    texts = results.warning_texts(asked, page)
     # PS3.18 8.3.4.4 and RFC 7234 5.5: one Warning for each thing to say
     headers = {"Warning": ", ".join(f'299 {host} "{text}"' for text in texts)}
+    if page.after is not None:  # RFC 8288
+        query = parameters.next_page(request.url.query, page.after)
+        headers["Link"] = f'<{deps.root_url(request)}{request.url.path}?{query}>; rel="next"'
+    if (total := results.total(asked, page)) is not None:
+        headers[TOTAL] = str(total)
     headers = {name: value for name, value in headers.items() if value}
     if not page.matches:
         return Response(status_code=204, headers=headers)
