@@ -22,6 +22,14 @@ class Cycle(Conflict):
     """What is asked for would turn in a circle."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a hospital decides for itself."""
+
+    ignore_leading_zeros: bool = False
+    """``0000123456`` and ``123456`` of one issuer are one patient."""
+
+
 class OrderState(StrEnum):
     """Where an order is."""
 

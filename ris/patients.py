@@ -1,4 +1,4 @@
-"""The patients of the RIS: who is known by which number, and who stands for whom."""
+"""Patients as others see them: their numbers, who stands for whom, and their visits."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final

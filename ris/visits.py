@@ -1,0 +1,148 @@
+"""Stays and calls of patients: where they are, and who sent them."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from sqlalchemy import select
+
+from ris import identity
+from ris.model import Visit, VisitStatus
+from ris.requests import Context, VisitRequest
+from ris.tables import PatientRow, VisitRow
+from storage.base.clock import utc_now
+from storage.base.errors import NotFound
+from storage.db.engine import Session
+
+# HL7 table 0003 → what the event makes of a visit; others leave it
+_AFTER: Final[Mapping[str, VisitStatus]] = {
+    "A01": VisitStatus.PRESENT,
+    "A04": VisitStatus.PRESENT,
+    "A05": VisitStatus.EXPECTED,
+    "A06": VisitStatus.PRESENT,
+    "A07": VisitStatus.PRESENT,
+    "A10": VisitStatus.PRESENT,
+    "A13": VisitStatus.PRESENT,
+    "A14": VisitStatus.EXPECTED,
+    "A03": VisitStatus.DISCHARGED,
+    "A11": VisitStatus.CANCELED,
+    "A27": VisitStatus.CANCELED,
+    "A38": VisitStatus.CANCELED,
+}
+_TEXTS: Final = tuple(
+    field.name for field in fields(VisitRequest) if field.name not in {"admission_id", "pregnant"}
+)
+_LONGEST_KEY: Final = 200
+"""Characters of an admission id that are kept: a row of an index must fit in a page."""
+
+
+def get(session: Session, visit_id: int) -> Visit:
+    """Return one visit.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    """
+    row = session.get(VisitRow, visit_id)
+    if row is None:
+        raise NotFound(f"there is no visit {visit_id}")
+    return _visit(row)
+
+
+def note(
+    session: Session, context: Context, patient_id: int, request: VisitRequest, event: str = ""
+) -> tuple[int | None, bool]:
+    """Write down what a message says of a visit; `event` is that of an ADT message, or ''.
+
+    Returns
+    -------
+    tuple
+        The visit, None when there is none, and whether anything of it changed.
+    """
+    status = _AFTER.get(event)
+    told = _told(request)
+    row = _find(session, context, patient_id, request)
+    if row is None:
+        if not told and not request.admission_id and status in {None, VisitStatus.CANCELED}:
+            return None, False
+        return _add(session, context, patient_id, request, status), True
+    if identity.is_older(context.sent_at, row.sent_at):
+        return row.id, False
+    if status is not None:
+        told["status"] = status
+    changed = {name: value for name, value in told.items() if getattr(row, name) != value}
+    for name, value in changed.items():
+        setattr(row, name, value)
+    if changed:
+        row.changed_at = utc_now()
+    row.sent_at = context.sent_at or row.sent_at
+    session.flush()
+    return row.id, bool(changed)
+
+
+def _told(request: VisitRequest) -> dict[str, Any]:
+    told = {name: value for name in _TEXTS if (value := getattr(request, name)) is not None}
+    # that a patient is not pregnant is nowhere said: what was told once stays for the visit
+    return {**told, "pregnant": True} if request.pregnant else told
+
+
+def _find(
+    session: Session, context: Context, patient_id: int, request: VisitRequest
+) -> VisitRow | None:
+    """Return the visit of that number, else the one that is going on."""
+    root = select(PatientRow.root_ref).where(PatientRow.id == patient_id).scalar_subquery()
+    persons = select(PatientRow.id).where(PatientRow.root_ref == root)
+    statement = (
+        select(VisitRow)
+        .where(VisitRow.patient_ref.in_(persons), VisitRow.sender == context.sender)
+        .order_by(VisitRow.id.desc())
+        .limit(1)
+    )
+    if request.admission_id:
+        number = request.admission_id[:_LONGEST_KEY]
+        statement = statement.where(VisitRow.admission_id == number)
+    else:
+        over = (VisitStatus.DISCHARGED, VisitStatus.CANCELED)
+        statement = statement.where(VisitRow.status.not_in(over))
+    return session.scalars(statement).one_or_none()
+
+
+def _add(
+    session: Session,
+    context: Context,
+    patient_id: int,
+    request: VisitRequest,
+    status: VisitStatus | None,
+) -> int:
+    now = utc_now()
+    row = VisitRow(
+        patient_ref=patient_id,
+        sender=context.sender,
+        admission_id=(request.admission_id or "")[:_LONGEST_KEY],
+        status=status or VisitStatus.PRESENT,
+        sent_at=context.sent_at,
+        created_at=now,
+        changed_at=now,
+        **_told(request),
+    )
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def _visit(row: VisitRow) -> Visit:
+    return Visit(
+        id=row.id,
+        patient_id=row.patient_ref,
+        sender=row.sender,
+        admission_id=row.admission_id,
+        patient_class=row.patient_class,
+        location=row.location,
+        referring_physician=row.referring_physician,
+        attending_physician=row.attending_physician,
+        pregnant=row.pregnant,
+        insurance_number=row.insurance_number,
+        status=VisitStatus(row.status),
+        further=row.further,
+    )
