@@ -191,7 +191,7 @@ class Order:
     sent_at: datetime | None
     """Local time of the newest message that was applied."""
     awaited: bool
-    """Only a cancellation came so far: the order itself was not seen."""
+    """Something was told of it (a change, a cancellation), but the order itself has not come."""
     changed_after_start: bool
     reported_at: datetime | None
     created_at: datetime

@@ -1,16 +1,22 @@
 """Orders with their requested procedures and scheduled steps."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import ColumnElement, select
 
-from ris.model import Order, OrderState, RequestedProcedure, ScheduledStep, StepStatus
+from ris import outbox, transitions
+from ris.model import ORDER_STATUS, Order, OrderState, RequestedProcedure, ScheduledStep, StepStatus
 from ris.requests import Code
 from ris.tables import OrderRow, PatientRow, ProcedureRow, StepRow
+from storage.archive import studies
+from storage.base.clock import utc_now
 from storage.base.errors import NotFound
 from storage.db.engine import Session
 
+LONGEST_NUMBER: Final = 200
+"""Characters of an order number: a row of an index must fit in a page."""
 _PLAIN: Final = (
     "id",
     "sender",
@@ -106,6 +112,70 @@ def step(session: Session, step_id: int) -> ScheduledStep:
     if row is None:
         raise NotFound(f"there is no scheduled step {step_id}")
     return step_of(row)
+
+
+def has_images(session: Session, order_id: int) -> bool:
+    """Return whether the archive holds a study of the order."""
+    uids = select(ProcedureRow.study_instance_uid).where(ProcedureRow.order_ref == order_id)
+    return bool(studies.held(session, session.scalars(uids).all()))
+
+
+def step_became(session: Session, step_id: int, status: StepStatus) -> Order:
+    """Note what performing it made of a step; the order follows, and others are told of it.
+
+    An order that was cancelled or discontinued stays so, whatever is performed.
+
+    Raises
+    ------
+    NotFound
+        There is no such step.
+    """
+    row = session.get(StepRow, step_id)
+    if row is None:
+        raise NotFound(f"there is no scheduled step {step_id}")
+    held = session.get_one(OrderRow, row.order_ref, with_for_update=True)
+    row.status = status
+    session.flush()
+    if held.state not in {OrderState.CANCELED, OrderState.DISCONTINUED}:
+        follow_steps(session, held)
+    return order_of(held)
+
+
+def mark_reported(session: Session, order_id: int, at: datetime | None) -> None:
+    """Note that a final report was signed, or with None that there is none any more.
+
+    Raises
+    ------
+    NotFound
+        There is no such order.
+    """
+    row = session.get(OrderRow, order_id, with_for_update=True)
+    if row is None:
+        raise NotFound(f"there is no order {order_id}")
+    row.reported_at = at
+    if at is None and row.state == OrderState.REPORTED:
+        set_state(session, row, OrderState.COMPLETED)
+    elif at is not None and row.state != OrderState.CANCELED:
+        set_state(session, row, OrderState.REPORTED)
+
+
+def follow_steps(session: Session, row: OrderRow) -> None:
+    """Set the state of an order by its steps."""
+    statement = select(StepRow.status).where(StepRow.order_ref == row.id)
+    statuses = [StepStatus(status) for status in session.scalars(statement)]
+    state = transitions.state_of(statuses, reported=row.reported_at is not None)
+    set_state(session, row, state)
+
+
+def set_state(session: Session, row: OrderRow, state: OrderState) -> None:
+    """Change the state of an order, and tell others of it."""
+    if row.state == state:
+        return
+    told = row.state and ORDER_STATUS[OrderState(row.state)] == ORDER_STATUS[state]
+    row.state, row.changed_at = state, utc_now()
+    session.flush()
+    if not told:
+        outbox.enqueue_status(session, row.id, ORDER_STATUS[state])
 
 
 def _orders(session: Session, *conditions: ColumnElement[bool]) -> Sequence[Order]:

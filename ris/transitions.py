@@ -207,14 +207,15 @@ def state_of(steps: Iterable[StepStatus], *, reported: bool = False) -> OrderSta
     """Return where an order is by its steps, as performed steps leave them."""
     every = {*steps}
     wanted = every - {StepStatus.CANCELED}
-    if every and not wanted:
-        return OrderState.CANCELED
     if StepStatus.STARTED in wanted:
         return OrderState.IN_PROGRESS
-    if not wanted or wanted & WAITING or StepStatus.HELD in wanted:
-        if wanted & OVER:
-            return OrderState.IN_PROGRESS
-        return OrderState.HELD if wanted == {StepStatus.HELD} else OrderState.SCHEDULED
-    if StepStatus.COMPLETED in wanted:
-        return OrderState.REPORTED if reported else OrderState.COMPLETED
-    return OrderState.DISCONTINUED
+    if reported:
+        return OrderState.REPORTED
+    if not wanted:
+        return OrderState.CANCELED if every else OrderState.SCHEDULED
+    if wanted <= OVER:
+        done = StepStatus.COMPLETED in wanted
+        return OrderState.COMPLETED if done else OrderState.DISCONTINUED
+    if wanted & OVER:
+        return OrderState.IN_PROGRESS
+    return OrderState.HELD if wanted == {StepStatus.HELD} else OrderState.SCHEDULED

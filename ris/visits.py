@@ -7,11 +7,10 @@ from typing import Any, Final
 from sqlalchemy import select
 
 from ris import identity
-from ris.model import Visit, VisitStatus
+from ris.model import VisitStatus
 from ris.requests import Context, VisitRequest
 from ris.tables import PatientRow, VisitRow
 from storage.base.clock import utc_now
-from storage.base.errors import NotFound
 from storage.db.engine import Session
 
 # HL7 table 0003 → what the event makes of a visit; others leave it
@@ -34,20 +33,6 @@ _TEXTS: Final = tuple(
 )
 _LONGEST_KEY: Final = 200
 """Characters of an admission id that are kept: a row of an index must fit in a page."""
-
-
-def get(session: Session, visit_id: int) -> Visit:
-    """Return one visit.
-
-    Raises
-    ------
-    NotFound
-        There is none.
-    """
-    row = session.get(VisitRow, visit_id)
-    if row is None:
-        raise NotFound(f"there is no visit {visit_id}")
-    return _visit(row)
 
 
 def note(
@@ -129,20 +114,3 @@ def _add(
     session.add(row)
     session.flush()
     return row.id
-
-
-def _visit(row: VisitRow) -> Visit:
-    return Visit(
-        id=row.id,
-        patient_id=row.patient_ref,
-        sender=row.sender,
-        admission_id=row.admission_id,
-        patient_class=row.patient_class,
-        location=row.location,
-        referring_physician=row.referring_physician,
-        attending_physician=row.attending_physician,
-        pregnant=row.pregnant,
-        insurance_number=row.insurance_number,
-        status=VisitStatus(row.status),
-        further=row.further,
-    )

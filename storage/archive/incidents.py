@@ -104,5 +104,15 @@ def resolve(session: Session, incident_id: int) -> None:
         raise NotFound(f"no open incident has id {incident_id}")
 
 
+def settle(session: Session, kind: Kind, study_instance_uid: str) -> None:
+    """Resolve what has settled by itself: the open incidents of that kind about a study."""
+    statement = update(table).where(
+        table.c.kind == kind,
+        table.c.study_instance_uid == study_instance_uid,
+        table.c.resolved_at.is_(None),
+    )
+    session.execute(statement.values(resolved_at=utc_now()))
+
+
 def _incident(row: RowMapping) -> Incident:
     return Incident(**{**row, "kind": Kind(row["kind"])})
