@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.database",
     "tests.fixtures.dicom_files",
     "tests.fixtures.objects",
+    "tests.fixtures.his",
     "tests.fixtures.http",
     "tests.fixtures.index",
     "tests.fixtures.server",
