@@ -6,6 +6,7 @@ if that is possible here; otherwise the run says loudly what is left out.
 """
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -34,8 +35,14 @@ def install_peers(wanted: Mapping[str, str] = PEERS) -> list[str]:
 
 
 def pytest(*arguments: str) -> int:
-    """Run pytest and return its exit code."""
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode
+    """Run pytest and return its exit code.
+
+    All its workers hash alike, so that what is made of a set has one order in all of them.
+    """
+    seed = os.environ.get("PYTHONHASHSEED") or str(random.randrange(1, 1 << 32))
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def main(arguments: Sequence[str]) -> int:
