@@ -15,7 +15,14 @@ from typing import Final
 
 from tests.fixtures import programs
 
-PEERS: Final = {"storescu": "dcmtk", "strace": "strace"}
+PEERS: Final = {
+    "storescu": "dcmtk",
+    "strace": "strace",
+    "dciodvfy": "dicom3tools",
+    "pdftotext": "poppler-utils",
+    "qpdf": "qpdf",
+    "zbarimg": "zbar-tools",
+}
 QUICK: Final = "not faults and not slow"
 WORKERS: Final = "2"
 

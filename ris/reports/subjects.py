@@ -6,7 +6,8 @@ that the study came with, or at least its name.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime, time
 from typing import Final
 
 from ris import orders, patients
@@ -15,11 +16,25 @@ from ris.reports.model import Flags, Subject, Version
 from storage.archive import search
 from storage.archive.model import Level, Match, Query
 from storage.base import names
+from storage.base.errors import Malformed
+from storage.base.temporal import parse_da, parse_tm
 from storage.db.engine import Session
 
 DOCUMENTS: Final = frozenset({"SR", "DOC", "KO", "PR", "PLAN", "REG", "SEG"})
 """Modalities of series that hold no images: what is said of images, ours among them."""
 MOST_SERIES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFacts:
+    """What the archive knows of the examination."""
+
+    modality: str = ""
+    """Of its images; '' none is held."""
+    description: str = ""
+    performed_at: datetime | None = None
+    """Study Date and Time: what the device's clock said."""
+
 
 _FIELDS: Final[Mapping[str, str]] = {
     "patient_id": "PatientID",
@@ -35,6 +50,34 @@ def of_study(session: Session, study_instance_uid: str) -> Subject | None:
     query = Query(Level.STUDY, {"StudyInstanceUID": study_instance_uid})
     found = search.find(session, query, limit=1).matches
     return _subject(found[0]) if found else None
+
+
+def study_of(session: Session, study_instance_uids: Sequence[str]) -> StudyFacts:
+    """Return what is known of the first of these studies that is held."""
+    for uid in study_instance_uids:
+        found = search.find(session, Query(Level.STUDY, {"StudyInstanceUID": uid}), limit=1).matches
+        if found:
+            return _study(found[0])
+    return StudyFacts()
+
+
+def _study(match: Match) -> StudyFacts:
+    modalities = match["ModalitiesInStudy"] or ()
+    listed = [modalities] if isinstance(modalities, str) else [*modalities]
+    images = [one for one in listed if one not in DOCUMENTS]
+    return StudyFacts(
+        modality=images[0] if images else "",
+        description=str(match["StudyDescription"]),
+        performed_at=_clinical_time(str(match["StudyDate"]), str(match["StudyTime"])),
+    )
+
+
+def _clinical_time(day: str, moment: str) -> datetime | None:
+    try:
+        parsed = parse_da(day)
+        return datetime.combine(parsed, parse_tm(moment) or time.min) if parsed else None
+    except Malformed:
+        return None
 
 
 def of_order(session: Session, order_id: int) -> tuple[Patient, Subject]:
