@@ -81,9 +81,6 @@ class Facts:
     instances: int = 0
     last_received_at: datetime | None = None
     """Aware; None before the first object."""
-    committed: int = 0
-    """Objects of the study that the device asked us to vouch for (PS3.4 Annex J)."""
-    committed_missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,8 @@ def quiet_time(modalities: Collection[str]) -> timedelta:
 
 def judge(facts: Facts, now: datetime) -> Verdict:
     """Return the verdict on a study of which at least one object or performed step is known."""
-    evidence = [*map(_told, facts.performed), *_held(facts)]
+    held = Evidence("held", {"instances": facts.instances})
+    evidence = [*map(_told, facts.performed), held]
     open_steps = [one for one in facts.performed if one.status is PerformedStatus.IN_PROGRESS]
     if open_steps:
         return _while_open(facts, open_steps, evidence, now)
@@ -138,8 +136,8 @@ def _while_open(
 
 
 def _after_end(facts: Facts, evidence: list[Evidence], now: datetime) -> Verdict:
-    named = sum(one.named for one in facts.performed) + facts.committed
-    missing = sum(one.missing for one in facts.performed) + facts.committed_missing
+    named = sum(one.named for one in facts.performed)
+    missing = sum(one.missing for one in facts.performed)
     ended = max(one.changed_at for one in facts.performed)
     if missing or facts.last_received_at is None:
         over = max(ended, facts.last_received_at or ended) + OVERDUE
@@ -174,14 +172,6 @@ def _told(performed: Performed) -> Evidence:
     if performed.reason:
         facts["reason"] = performed.reason
     return Evidence("performed_step", facts)
-
-
-def _held(facts: Facts) -> Sequence[Evidence]:
-    held = Evidence("held", {"instances": facts.instances})
-    if not facts.committed:
-        return (held,)
-    asked = {"named": facts.committed, "missing": facts.committed_missing}
-    return held, Evidence("commitment", asked)
 
 
 def _since(what: str, moment: datetime, now: datetime) -> Evidence:

@@ -104,21 +104,6 @@ def test_verdict_follows_from_the_facts(
     assert verdict.evidence
 
 
-def test_object_that_the_device_asked_us_to_keep_is_missed() -> None:
-    given = Facts(
-        performed=[performed(COMPLETED)],
-        instances=3,
-        last_received_at=NOW - OVERDUE + MINUTE,
-        committed=4,
-        committed_missing=1,
-    )
-
-    verdict = judge(given, NOW)
-
-    assert verdict.state is State.IN_PROGRESS
-    assert Evidence("commitment", {"named": 4, "missing": 1}) in verdict.evidence
-
-
 @pytest.mark.parametrize(
     ("given", "assumed"),
     [
