@@ -10,7 +10,7 @@ from typing import Final
 
 from pacs import contexts, decoding
 from pacs.ingest import BATCH, Ingest
-from pacs.scp import commitment, models, worklist
+from pacs.scp import commitment, models, performed, worklist
 from pacs.scp.acceptor import Acceptance
 from pacs.scp.commitment import Reporter
 from pacs.scp.datasets import Attributes
@@ -28,6 +28,7 @@ from pacs.scp.worklist import Asked
 from pacs.scu.association import Address
 from pacs.settling import Settling
 from pacs.upper_layer import dimse
+from ris import performed as done
 from ris import queries
 from ris import worklist as steps
 from ris.queries import LastQuery
@@ -138,10 +139,35 @@ def _offers(
         STORAGE: {dimse.C_STORE_RQ: partial(receive, spool=spool)},
         **{uid: {dimse.C_FIND_RQ: query} for uid in models.FIND},
         models.MODALITY_WORKLIST: {dimse.C_FIND_RQ: to_do},
+        **_performed_steps(engine),
         **{uid: {dimse.C_MOVE_RQ: to_others} for uid in models.MOVE},
         **{uid: {dimse.C_GET_RQ: back} for uid in models.GET},
         models.STORAGE_COMMITMENT: {
             dimse.N_ACTION_RQ: partial(commitment.act, resolve=resolve, note=note)
+        },
+    }
+
+
+def _performed_steps(engine: Engine) -> Offers:
+    def create(uid: str, attributes: Attributes, calling_ae_title: str) -> None:
+        with transaction(engine) as session:
+            done.create(session, uid, attributes, calling_ae_title, utc_now())
+
+    def update(uid: str, attributes: Attributes) -> None:
+        with transaction(engine) as session:
+            done.update(session, uid, attributes, utc_now())
+
+    def get(uid: str) -> Attributes:
+        with transaction(engine) as session:
+            return done.get(session, uid)
+
+    return {
+        models.PERFORMED_STEP: {
+            dimse.N_CREATE_RQ: partial(performed.create, create_step=create),
+            dimse.N_SET_RQ: partial(performed.update, update_step=update, get_step=get),
+        },
+        models.PERFORMED_STEP_RETRIEVE: {
+            dimse.N_GET_RQ: partial(performed.get, get_step=get),
         },
     }
 

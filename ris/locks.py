@@ -22,10 +22,11 @@ def lock_studies(session: Session, study_instance_uids: Collection[str]) -> None
 
 
 def lock_orders(session: Session, order_ids: Collection[int]) -> None:
-    """The same for orders."""
+    """Do the same with orders, and read them anew."""
     if order_ids:
-        statement = select(OrderRow.id).where(OrderRow.id.in_({*order_ids}))
-        session.execute(statement.order_by(OrderRow.id).with_for_update())
+        statement = select(OrderRow).where(OrderRow.id.in_({*order_ids})).order_by(OrderRow.id)
+        fresh = statement.with_for_update().execution_options(populate_existing=True)
+        session.scalars(fresh).all()
 
 
 def _key(uid: str) -> int:

@@ -123,7 +123,7 @@ def has_images(session: Session, order_id: int) -> bool:
 def step_became(session: Session, step_id: int, status: StepStatus) -> Order:
     """Note what performing it made of a step; the order follows, and others are told of it.
 
-    An order that was cancelled or discontinued stays so, whatever is performed.
+    An order that its placer cancelled or discontinued stays so, whatever is performed.
 
     Raises
     ------
@@ -136,9 +136,16 @@ def step_became(session: Session, step_id: int, status: StepStatus) -> Order:
     held = session.get_one(OrderRow, row.order_ref, with_for_update=True)
     row.status = status
     session.flush()
-    if held.state not in {OrderState.CANCELED, OrderState.DISCONTINUED}:
+    if not _is_withdrawn(held):
         follow_steps(session, held)
     return order_of(held)
+
+
+def _is_withdrawn(row: OrderRow) -> bool:
+    """Return whether the placer took the order back; a device that gave up may try again."""
+    if row.state == OrderState.DISCONTINUED:
+        return row.control in {"DC", "OD"} or row.placer_status == "DC"
+    return row.state == OrderState.CANCELED
 
 
 def mark_reported(session: Session, order_id: int, at: datetime | None) -> None:

@@ -88,7 +88,8 @@ def create(
     Conflict
         There is a step of that UID.
     """
-    items = [*_items(attributes)]
+    stored = _stored(attributes)
+    items = [*_items(stored)]
     studies = {item["study_instance_uid"] for item in items}
     locks.lock_studies(session, studies)
     statement = (
@@ -98,7 +99,7 @@ def create(
             calling_ae_title=calling_ae_title,
             created_at=at,
             changed_at=at,
-            **_columns(_stored(attributes)),
+            **_columns(stored),
         )
         .on_conflict_do_nothing(index_elements=["sop_instance_uid"])
         .returning(PerformedStepRow.id)
@@ -438,7 +439,7 @@ def _candidates(
         .where(or_(*wanted))
         .order_by(StepRow.start, StepRow.id)
     )
-    return [*session.execute(statement).tuples()]
+    return session.execute(statement).all()
 
 
 def _known_as(number: str) -> Select[int | None]:
