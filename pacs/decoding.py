@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -51,7 +51,7 @@ class Coded:
     photometric_interpretation: str
 
 
-class Request(msgspec.Struct):
+class Request(msgspec.Struct, tag="frame"):
     """What a codec process is asked: to decode the frame that follows, or to recode it."""
 
     transfer_syntax_uid: str
@@ -87,25 +87,26 @@ class _Worker:
         )
 
     def ask(
-        self, request: bytes, frame: bytes, limit: int, timeout_s: float
+        self, request: bytes, content: Sequence[bytes], limit: int, timeout_s: float
     ) -> tuple[bytes, bytes]:
-        """Return the text and the pixels of the answer; empty text when the process failed."""
+        """Return the text and the content of the answer; empty text when the process failed."""
         watch = threading.Timer(timeout_s, self._process.kill)
         watch.start()
         try:
-            return self._exchange(request, frame, limit)
+            return self._exchange(request, content, limit)
         except OSError:
             return b"", b""
         finally:
             watch.cancel()
 
-    def _exchange(self, request: bytes, frame: bytes, limit: int) -> tuple[bytes, bytes]:
+    def _exchange(
+        self, request: bytes, content: Sequence[bytes], limit: int
+    ) -> tuple[bytes, bytes]:
         requests, answers = self._process.stdin, self._process.stdout
         if requests is None or answers is None:
             return b"", b""
-        requests.write(LENGTHS.pack(len(request), len(frame)))
-        requests.write(request)
-        requests.write(frame)
+        requests.write(LENGTHS.pack(len(request), sum(map(len, content))))
+        requests.writelines((request, *content))
         requests.flush()
         start = answers.read(LENGTHS.size)
         if len(start) < LENGTHS.size:
@@ -190,16 +191,37 @@ class Decoders:
         if expected > MAX_FRAME_BYTES:
             raise NotSupported(f"a frame of {expected} bytes is larger than {MAX_FRAME_BYTES}")
         limit = 2 * expected + _MAX_HEADERS if request.target_transfer_syntax_uid else expected
-        text = msgspec.json.encode(request)
+        name = contexts.name_of(request.transfer_syntax_uid)
+        return self.ask(msgspec.json.encode(request), (frame,), limit, name)
+
+    def ask(
+        self, request: bytes, content: Sequence[bytes], limit: int, name: str
+    ) -> tuple[bytes, Answer]:
+        """Let a process answer a request in JSON with `content`; return what it made.
+
+        Parameters
+        ----------
+        limit
+            Bytes that an answer may have.
+        name
+            Of what was asked, for the text of errors.
+
+        Raises
+        ------
+        Malformed, NotSupported
+            The process said so, or did not survive.
+        Unavailable
+            The decoders are closed.
+        """
         with self._worker() as worker:
-            told, content = worker.ask(text, frame, limit, self._timeout_s)
+            told, made = worker.ask(request, content, limit, self._timeout_s)
             answer = _read(told)
-            if answer.fault or not content:
+            if answer.fault or not made:
                 worker.kill()
         if answer.fault:
             kind = Malformed if answer.malformed else NotSupported
-            raise kind(f"{contexts.name_of(request.transfer_syntax_uid)}: {answer.fault}")
-        return content, answer
+            raise kind(f"{name}: {answer.fault}")
+        return made, answer
 
     @contextmanager
     def _worker(self) -> Iterator[_Worker]:

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pacs import decoding
+from pacs import decoding, drawing
 from storage.base.errors import StoreUnavailable
 from storage.base.settings import Settings
 from storage.db.engine import Engine
@@ -59,6 +59,7 @@ def serve(
             run(app, listener, stop)
         finally:
             decoding.close_shared()
+            drawing.close_shared()
 
 
 def listen(host: str, port: int, *, share_port: bool = False) -> socket.socket:

@@ -17,6 +17,7 @@ Bytes = npt.NDArray[np.uint8]
 MAX_ENTRIES: Final = 65536
 
 _PIXEL_PADDING_VALUE: Final = 0x00280120
+_PIXEL_PADDING_RANGE_LIMIT: Final = 0x00280121
 _MODALITY_LUT: Final = 0x00283000
 _VOI_LUT: Final = 0x00283010
 _LUT_DESCRIPTOR: Final = 0x00283002
@@ -54,7 +55,8 @@ class Look:
     window: Window | None = None
     voi: Table | None = None
     inverse: bool = False
-    padding: int | None = None
+    padding: tuple[int, int] | None = None
+    """The lowest and the highest stored value that is no part of the image."""
     floating: bool = False
     """Float or double float pixel data, which have no Pixel Representation."""
     palette: tuple[Table, Table, Table] | None = None
@@ -110,12 +112,16 @@ def _window(header: Header) -> Window | None:
     center, width = (header.text(name) for name in ("WindowCenter", "WindowWidth"))
     if not center or not width:
         return None
-    function = header.text("VOILUTFunction") or "LINEAR"
-    window = Window(
-        _number(header, "WindowCenter", 0.0), _number(header, "WindowWidth", 0.0), function
+    function = header.text("VOILUTFunction").partition("\\")[0] or "LINEAR"
+    return usable_window(
+        Window(_number(header, "WindowCenter", 0.0), _number(header, "WindowWidth", 0.0), function)
     )
-    usable = window.width >= 1 if function == "LINEAR" else window.width > 0
-    return window if usable and function in {"LINEAR", "LINEAR_EXACT", "SIGMOID"} else None
+
+
+def usable_window(window: Window) -> Window | None:
+    """Return the window if the function is known and the width is one of it (PS3.3 C.11.2.1.2)."""
+    wide = window.width >= 1 if window.function == "LINEAR" else window.width > 0
+    return window if wide and window.function in {"LINEAR", "LINEAR_EXACT", "SIGMOID"} else None
 
 
 def _number(header: Header, keyword: str, default: float) -> float:
@@ -127,8 +133,15 @@ def _number(header: Header, keyword: str, default: float) -> float:
     return number if np.isfinite(number) else default
 
 
-def _padding(header: Header, image: ImagePixel) -> int | None:
-    raw = header.value(_PIXEL_PADDING_VALUE)
+def _padding(header: Header, image: ImagePixel) -> tuple[int, int] | None:
+    """Read Pixel Padding Value and Range Limit (PS3.3 C.7.5.1.1.2)."""
+    ends = [_cell(header, image, tag) for tag in (_PIXEL_PADDING_VALUE, _PIXEL_PADDING_RANGE_LIMIT)]
+    known = [end for end in ends if end is not None]
+    return (min(known), max(known)) if ends[0] is not None else None
+
+
+def _cell(header: Header, image: ImagePixel, tag: int) -> int | None:
+    raw = header.value(tag)
     if len(raw) != 2:  # noqa: PLR2004 - US or SS
         return None
     if header.codec.big_endian:

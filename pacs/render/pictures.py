@@ -6,6 +6,7 @@ Everything up to 16 bits goes through one table of all stored values, made once 
 """
 
 import io
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -22,6 +23,11 @@ MAX_PIXELS: Final = 64 << 20
 _COLOUR: Final = 3
 _KEPT_TABLES: Final = 64
 _LINEAR_8: Final = 255.0
+_COLOUR_CELLS: Final[Mapping[int, np.dtype[np.unsignedinteger[Any]]]] = {
+    8: np.dtype("u1"),
+    16: np.dtype("<u2"),
+    32: np.dtype("<u4"),
+}
 
 _Floats = npt.NDArray[np.floating[Any]]
 
@@ -77,7 +83,7 @@ def _grey(look: Look, pixels: bytes, window: Window | None) -> Bytes:
         codes = _codes(look, pixels)
         chosen = window or look.window
         if chosen is None and look.voi is None:
-            chosen = _full_window(look, codes)
+            chosen = full_window(look, (pixels,))
         return np.take(_table(look, chosen), codes)
     values = _wide(look, pixels) * look.slope + look.intercept
     chosen = window or look.window or _spanning(values[np.isfinite(values)])
@@ -160,13 +166,36 @@ def _windowed(values: _Floats, window: Window) -> _Floats:
     return np.asarray(np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0.0, 1.0))
 
 
-def _full_window(look: Look, codes: npt.NDArray[Any]) -> Window:
-    """Return the window that shows all of a frame that has none; padding does not count."""
-    present = np.unique(codes)
-    values = np.take(_values(look), present)
-    if look.padding is not None and (values != look.padding).any():
-        values = values[values != look.padding]
-    return _spanning(_modality(look, values))
+def full_window(look: Look, frames: Iterable[bytes]) -> Window | None:
+    """Return the window that shows all of frames that have none, padding not counted.
+
+    None when they have one, or are in colour: then no window is chosen for them.
+    """
+    if look.image.samples > 1 or look.palette or look.window or look.voi:
+        return None
+    ends = [end for pixels in frames for end in _ends(look, pixels)]
+    return _spanning(np.asarray(ends))
+
+
+def _ends(look: Look, pixels: bytes) -> tuple[float, ...]:
+    """Return the lowest and the highest value of a frame."""
+    if look.image.bits_allocated > 16:  # noqa: PLR2004 - what a table is made for
+        wide: _Floats = _wide(look, pixels) * look.slope + look.intercept
+        values = wide[np.isfinite(wide)]
+    else:
+        stored = np.take(_values(look), np.unique(_codes(look, pixels)))
+        values = _modality(look, stored[_counted(look, stored)])
+    return (float(values.min()), float(values.max())) if values.size else ()
+
+
+def _counted(look: Look, stored: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Tell which values are of the image and no padding; all, if there are none else."""
+    everything = np.ones(stored.shape, dtype=np.bool_)
+    if look.padding is None:
+        return everything
+    low, high = look.padding
+    inside = (stored < low) | (stored > high)
+    return inside if inside.any() else everything
 
 
 def _spanning(values: _Floats) -> Window:
@@ -209,19 +238,19 @@ def _from_palette(look: Look, values: npt.NDArray[np.int64]) -> Image.Image:
 
 def _colour(look: Look, pixels: bytes, photometric: str) -> Image.Image:
     image = look.image
-    if image.bits_allocated not in {8, 16}:
+    kind = _COLOUR_CELLS.get(image.bits_allocated)
+    if kind is None:
         raise NotSupported(f"colours of {image.bits_allocated} bits")
     shape = (image.rows, image.columns, _COLOUR)
     if photometric == "YBR_FULL_422" and len(pixels) < image.decoded_bytes:
         return Image.fromarray(_halved(pixels, look), "YCbCr").convert("RGB")
-    kind = np.uint8 if image.bits_allocated == 8 else np.dtype("<u2")  # noqa: PLR2004
     count = image.rows * image.columns * _COLOUR
-    if len(pixels) < count * np.dtype(kind).itemsize:
+    if len(pixels) < count * kind.itemsize:
         raise Malformed(f"a frame of {len(pixels)} bytes, too few for {count} samples")
     samples = np.frombuffer(pixels, kind, count)
     if image.planar_configuration == 1:
         samples = samples.reshape(_COLOUR, image.rows, image.columns).transpose(1, 2, 0)
-    wide = np.ascontiguousarray(samples.reshape(shape)).astype(np.uint16)
+    wide = np.ascontiguousarray(samples.reshape(shape))
     colours = np.right_shift(wide, max(0, image.bits_stored - 8)).astype(np.uint8)
     if photometric in {"YBR_FULL", "YBR_FULL_422"}:
         return Image.fromarray(colours, "YCbCr").convert("RGB")

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from copy import deepcopy
 
 import httpx
 import numpy as np
@@ -9,11 +10,16 @@ import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    EncapsulatedPDFStorage,
+    ExplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 
 from storage.access.tokens import Role
-from tests.fixtures.dicom_files import ct_slice, encode, multi_frame
-from tests.fixtures.http import HttpNode
+from tests.fixtures.dicom_files import ct_slice, encode, multi_frame, set_pixels
+from tests.fixtures.http import HttpNode, multipart_parts
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +140,111 @@ def test_a_compressed_object_is_decoded(client, shared_http_node):
     assert shown[0] == shown[1]
 
 
+def test_every_frame_is_a_part_of_its_own(client, movie):
+    accept = {"Accept": 'multipart/related; type="image/png"'}
+    alone = [
+        client.get(f"{instance(movie)}/frames/{number}/rendered", params={"accept": "image/png"})
+        for number in (1, 2, 3)
+    ]
+
+    for place in (study, series, instance):
+        parts = multipart_parts(client.get(f"{place(movie)}/rendered", headers=accept))
+
+        assert [body for _, body in parts] == [one.content for one in alone]
+        places = [headers["content-location"] for headers, _ in parts]
+        assert [client.get(one, params={"accept": "image/png"}).content for one in places] == [
+            one.content for one in alone
+        ]
+        assert {headers["content-type"] for headers, _ in parts} == {"image/png"}
+
+
+def test_some_frames_are_rendered_in_their_order(client, movie):
+    url = f"{instance(movie)}/frames/3,1/rendered"
+    png = {"accept": "image/png"}
+    third = client.get(f"{instance(movie)}/frames/3/rendered", params=png).content
+
+    parts = multipart_parts(
+        client.get(url, headers={"Accept": 'multipart/related; type="image/png"'})
+    )
+
+    assert len(parts) == 2
+    assert parts[0][1] == third
+
+
+def test_images_are_in_the_parts_of_a_study_and_documents_are_not(client, shared_http_node, pdf):
+    first = ct_slice()
+    document = deepcopy(pdf)
+    document.StudyInstanceUID = first.StudyInstanceUID
+    document.SOPInstanceUID, document.SeriesInstanceUID = generate_uid(), generate_uid()
+    shared_http_node.put(first, document)
+    accept = {"Accept": 'multipart/related; type="image/jpeg"'}
+
+    [(headers, _)] = multipart_parts(client.get(f"{study(first)}/rendered", headers=accept))
+
+    assert first.SOPInstanceUID in headers["content-location"]
+
+
+@pytest.mark.parametrize("media_type", ["image/gif", "video/mp4"])
+def test_many_frames_are_a_film(client, movie, media_type):
+    answer = client.get(f"{instance(movie)}/rendered", headers={"Accept": media_type})
+
+    assert answer.headers["content-type"] == media_type
+    if media_type == "image/gif":
+        film = opened(answer)
+        assert (film.n_frames, film.info["duration"], film.size) == (3, 100, (8, 8))
+    else:
+        assert answer.content[4:12] == b"ftypisom"
+
+
+def test_a_film_lasts_as_long_as_the_object_says(client, shared_http_node):
+    film = multi_frame(4, FrameTime="250")
+    vector = multi_frame(3, FrameTimeVector=["0", "40", "80"])
+    shared_http_node.put(film, vector)
+
+    steady = opened(client.get(f"{instance(film)}/frames/1,3/rendered?accept=image/gif"))
+    shown = opened(client.get(f"{instance(vector)}/rendered?accept=image/gif"))
+
+    assert (steady.n_frames, steady.info["duration"]) == (2, 250)
+    durations = []
+    for number in range(3):
+        shown.seek(number)
+        durations.append(shown.info["duration"])
+    assert durations == [40, 80, 80]
+
+
+def test_each_frame_of_an_enhanced_object_has_its_own_window(client, shared_http_node):
+    movie = multi_frame(2)
+    set_pixels(movie, np.full((2, 8, 8), 100, "<u2"))
+    groups = []
+    for center in (100.5, 300):
+        voi, rescale, group = Dataset(), Dataset(), Dataset()
+        voi.WindowCenter, voi.WindowWidth = center, 101
+        rescale.RescaleSlope, rescale.RescaleIntercept = 1, 0
+        rescale.RescaleType = "US"
+        group.FrameVOILUTSequence, group.PixelValueTransformationSequence = [voi], [rescale]
+        groups.append(group)
+    movie.PerFrameFunctionalGroupsSequence = groups
+    movie.NumberOfFrames = 2
+    shared_http_node.put(movie)
+
+    greys = [
+        opened(client.get(f"{instance(movie)}/frames/{number}/rendered?accept=image/png"))
+        for number in (1, 2)
+    ]
+
+    assert [grey.getpixel((0, 0)) for grey in greys] == [128, 0]
+
+
+def test_the_representative_frame_stands_for_all(client, shared_http_node):
+    movie = multi_frame(3, RepresentativeFrameNumber=3)
+    shared_http_node.put(movie)
+    png = {"accept": "image/png"}
+
+    shown = client.get(f"{instance(movie)}/rendered", params=png).content
+
+    assert shown == client.get(f"{instance(movie)}/frames/3/rendered", params=png).content
+
+
 def test_what_has_not_changed_is_not_sent_again(client, ct):
     etag = client.get(f"{instance(ct)}/rendered").headers["etag"]
     held = {"If-None-Match": etag}
@@ -148,13 +259,15 @@ def test_what_has_not_changed_is_not_sent_again(client, ct):
     [
         ("/frames/2/rendered", {}, "*/*", 404),
         ("/frames/0/rendered", {}, "*/*", 404),
-        ("/frames/1,1/rendered", {}, "*/*", 400),
+        ("/frames/1,1/rendered", {}, "image/jpeg", 406),
+        ("/frames/1,2/rendered", {}, "*/*", 404),
+        ("/frames/1;1/rendered", {}, "*/*", 400),
         ("/frames/x/thumbnail", {}, "*/*", 400),
         ("/rendered", {"window": "1"}, "*/*", 400),
         ("/rendered", {"viewport": "0,0"}, "*/*", 400),
         ("/rendered", {"quality": "many"}, "*/*", 400),
         ("/rendered", {}, "video/mp4", 406),
-        ("/rendered", {}, "multipart/related; type=image/jpeg", 406),
+        ("/rendered", {}, "multipart/related; type=video/mp4", 406),
     ],
 )
 def test_what_cannot_be_has_its_status(client, ct, path, parameters, accept, status):

@@ -62,13 +62,14 @@ def expected(path: Path, look: Look) -> np.ndarray | None:
         return None
     pixels = pixel_array(dataset, index=0)
     if look.image.samples == 3:
-        return pixels >> (look.image.bits_stored - 8) if pixels.dtype == np.uint16 else pixels
+        return pixels >> (look.image.bits_stored - 8)
     if look.palette is not None:
         colours = apply_color_lut(pixels, dataset)
         return colours >> 8 if colours.dtype == np.uint16 else colours
     values = apply_modality_lut(pixels, dataset)
     if look.window is None and look.voi is None:
-        counted = values[pixels != look.padding] if look.padding is not None else values
+        low, high = look.padding or (1, 0)
+        counted = values[(pixels < low) | (pixels > high)]
         low, high = (counted if counted.size else values).min(), counted.max(initial=0)
         shown = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
     elif look.window is None:

@@ -126,7 +126,7 @@ def retrieve_frames(
     request: Request, study: str, series: str, instance: str, frame_list: str
 ) -> Response:
     """Retrieve frames by number, counted from 1 and separated by commas."""
-    numbers = _numbers(frame_list)
+    numbers = frame_numbers(frame_list)
     entry = deps.parts(request).places.of_instance(study, series, instance)
     stored = entry.stored
     refusal: NotSupported | None = None
@@ -223,7 +223,7 @@ def _not_served(syntax: str) -> NotSupported:
     )
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def frame_numbers(text: str) -> tuple[int, ...]:
     """Read a list of frame numbers."""
     items = text.split(",")
     if len(items) > MAX_FRAMES:

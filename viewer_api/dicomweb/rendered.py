@@ -1,29 +1,31 @@
 """WADO-RS, rendered resources and thumbnails (PS3.18 10.4.1.1.3, 10.4.1.1.5, 8.7.4).
 
-A series or a study is represented by the middle one of its images, an object of many
-frames by its first.
+As a single part, a series or a study is represented by the middle one of its images and an
+object of many frames by the frame that it names, or its first. As multipart/related, every
+frame of every image is a part of its own.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from pacs import contexts, decoding, frames, header, retrieve
-from pacs.render import looks, options, pictures
-from pacs.render.looks import Look
+from pacs.render import options
 from pacs.render.options import Options, Viewport
 from pacs.series_metadata import Entry
 from storage.access.tokens import Action
-from storage.base.errors import Malformed, NotSupported
-from viewer_api import deps, media
-from viewer_api.cache import Recent
+from storage.base.errors import NotFound, NotSupported
+from viewer_api import deps, media, multipart
 from viewer_api.deps import Parts
-from viewer_api.dicomweb import contents
+from viewer_api.dicomweb import contents, representations
 from viewer_api.dicomweb import frames as stored_frames
-from viewer_api.dicomweb.frames import Form
+from viewer_api.media import Offer
+from viewer_api.multipart import Part
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(
     prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))]
@@ -31,76 +33,99 @@ router = APIRouter(
 
 THUMBNAIL: Final = Viewport(128, 128)
 """What a thumbnail fits into when its size is not asked for."""
-MAX_LOOKS: Final = 256
 
 _STUDY: Final = "/studies/{study}"
 _SERIES: Final = _STUDY + "/series/{series}"
 _INSTANCE: Final = _SERIES + "/instances/{instance}"
-_FRAME: Final = _INSTANCE + "/frames/{frame}"
-_AS_STORED: Final = Form(multipart=False, media_type=media.OCTET_STREAM, as_stored=True)
-_looks: Final[Recent[tuple[str, int], Look]] = Recent(MAX_LOOKS)
-"""By object key and offset: objects never change."""
+_FRAME: Final = _INSTANCE + "/frames/{frame_list}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be rendered."""
+
+    entries: Sequence[Entry]
+    """All of it, in order."""
+    likely: Sequence[Entry]
+    """Which of them stands for all, best first."""
+    numbers: tuple[int, ...] = ()
+    """Of frames; none: whole instances."""
 
 
 @router.get(_FRAME + "/rendered")
-def render_frame(request: Request, study: str, series: str, instance: str, frame: str) -> Response:
-    """Render one frame, counted from 1."""
-    entry = deps.parts(request).places.of_instance(study, series, instance)
-    return _rendered(request, [entry], _number(frame), _options(request))
+def render_frames(
+    request: Request, study: str, series: str, instance: str, frame_list: str
+) -> Response:
+    """Render frames by number, counted from 1 and separated by commas."""
+    return _rendered(request, _frames(request, study, series, instance, frame_list))
 
 
 @router.get(_FRAME + "/thumbnail")
 def thumbnail_of_frame(
-    request: Request, study: str, series: str, instance: str, frame: str
+    request: Request, study: str, series: str, instance: str, frame_list: str
 ) -> Response:
-    """Render one frame, counted from 1, as a small picture."""
-    entry = deps.parts(request).places.of_instance(study, series, instance)
-    return _rendered(request, [entry], _number(frame), _small(request))
+    """Render the first of some frames as a small picture."""
+    return _thumbnail(request, _frames(request, study, series, instance, frame_list))
 
 
 @router.get(_INSTANCE + "/rendered")
 def render_instance(request: Request, study: str, series: str, instance: str) -> Response:
-    """Render an instance; of many frames the first."""
-    entry = deps.parts(request).places.of_instance(study, series, instance)
-    return _rendered(request, [entry], 1, _options(request))
+    """Render an instance."""
+    return _rendered(request, _instance(request, study, series, instance))
 
 
 @router.get(_INSTANCE + "/thumbnail")
 def thumbnail_of_instance(request: Request, study: str, series: str, instance: str) -> Response:
     """Render an instance as a small picture."""
-    entry = deps.parts(request).places.of_instance(study, series, instance)
-    return _rendered(request, [entry], 1, _small(request))
+    return _thumbnail(request, _instance(request, study, series, instance))
 
 
 @router.get(_SERIES + "/rendered")
 def render_series(request: Request, study: str, series: str) -> Response:
-    """Render the image in the middle of a series."""
-    found = deps.parts(request).places.of_series(study, series)
-    return _rendered(request, [*_from_the_middle(found.entries)], 1, _options(request))
+    """Render a series."""
+    return _rendered(request, _series(request, study, series))
 
 
 @router.get(_SERIES + "/thumbnail")
 def thumbnail_of_series(request: Request, study: str, series: str) -> Response:
     """Render the image in the middle of a series as a small picture."""
-    found = deps.parts(request).places.of_series(study, series)
-    return _rendered(request, [*_from_the_middle(found.entries)], 1, _small(request))
+    return _thumbnail(request, _series(request, study, series))
 
 
 @router.get(_STUDY + "/rendered")
 def render_study(request: Request, study: str) -> Response:
-    """Render the image in the middle of the first series that has images."""
-    return _rendered(request, [*_of_study(request, study)], 1, _options(request))
+    """Render a study."""
+    return _rendered(request, _study(request, study))
 
 
 @router.get(_STUDY + "/thumbnail")
 def thumbnail_of_study(request: Request, study: str) -> Response:
-    """Render a study as a small picture."""
-    return _rendered(request, [*_of_study(request, study)], 1, _small(request))
+    """Render the image in the middle of the first series that has images as a small picture."""
+    return _thumbnail(request, _study(request, study))
 
 
-def _of_study(request: Request, study: str) -> Iterator[Entry]:
-    for series in deps.parts(request).places.of_study(study):
-        yield from _from_the_middle(series.entries)
+# --- what is asked for
+
+
+def _frames(request: Request, study: str, series: str, instance: str, frame_list: str) -> Target:
+    entry = deps.parts(request).places.of_instance(study, series, instance)
+    return Target((entry,), (entry,), stored_frames.frame_numbers(frame_list))
+
+
+def _instance(request: Request, study: str, series: str, instance: str) -> Target:
+    entry = deps.parts(request).places.of_instance(study, series, instance)
+    return Target((entry,), (entry,))
+
+
+def _series(request: Request, study: str, series: str) -> Target:
+    entries = deps.parts(request).places.of_series(study, series).entries
+    return Target(entries, [*_from_the_middle(entries)])
+
+
+def _study(request: Request, study: str) -> Target:
+    found = deps.parts(request).places.of_study(study)
+    likely = [entry for series in found for entry in _from_the_middle(series.entries)]
+    return Target([entry for series in found for entry in series.entries], likely)
 
 
 def _from_the_middle(entries: Sequence[Entry]) -> Iterator[Entry]:
@@ -110,69 +135,127 @@ def _from_the_middle(entries: Sequence[Entry]) -> Iterator[Entry]:
         yield entries[0]
 
 
-def _options(request: Request) -> Options:
-    return options.read(request.query_params)
+# --- how it is answered
 
 
-def _small(request: Request) -> Options:
+def _thumbnail(request: Request, target: Target) -> Response:
     asked = options.read(request.query_params)
-    return asked if asked.viewport else replace(asked, viewport=THUMBNAIL)
+    if asked.viewport is None:
+        asked = replace(asked, viewport=THUMBNAIL)
+    kinds = [Offer(kind) for kind in representations.STILLS]
+    return _one(request, replace(target, numbers=target.numbers[:1]), asked, kinds)
 
 
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= stored_frames.MAX_DIGITS):
-        raise Malformed("one frame is rendered at a time, by its number")
-    return int(text)
+def _rendered(request: Request, target: Target) -> Response:
+    asked = options.read(request.query_params)
+    kinds = [*dict.fromkeys(kind for one in target.entries for kind in representations.offers(one))]
+    single = [Offer(kind) for kind in kinds if _in_one(kind, target)]
+    several = [Offer(kind, multipart=True) for kind in kinds if kind in representations.STILLS]
+    chosen = media.choose(media.accepted(request), [*single, *several])
+    if chosen is not None and chosen.multipart:
+        return _several(request, target, asked, chosen.media_type)
+    return _one(request, target, asked, single)
 
 
-def _rendered(request: Request, entries: list[Entry], number: int, asked: Options) -> Response:
-    """Answer the first of `entries` that can be drawn."""
-    media_type = _media_type(media.accepted(request))
+def _in_one(kind: str, target: Target) -> bool:
+    return len(target.numbers) <= 1 or kind not in representations.STILLS
+
+
+def _one(request: Request, target: Target, asked: Options, kinds: Sequence[Offer]) -> Response:
+    """Answer the first of the likely ones that can be rendered."""
     fault: NotSupported | None = None
-    for entry in entries:
-        stored = entry.stored
-        facts = (stored.sop_instance_uid, stored.dataset_sha256, number, asked, media_type)
+    accept = media.accepted(request)
+    for entry in target.likely:
+        known = representations.offers(entry)
+        chosen = media.choose(accept, [kind for kind in kinds if kind.media_type in known])
+        if chosen is None:
+            continue
+        facts = _facts(entry, target.numbers, asked, chosen.media_type)
         etag = contents.entity_tag(*facts)
         if unchanged := contents.not_modified(request, etag):
             return unchanged
         try:
-            with contents.content_of(stored):
-                body = _file(deps.parts(request), entry, number, asked, media_type)
+            body = _made(deps.parts(request), entry, target.numbers, asked, chosen.media_type)
         except NotSupported as reason:
             fault = fault or reason
             continue
-        return Response(body, headers=contents.validators(etag), media_type=media_type)
-    raise fault or NotSupported("no image to render")
+        return Response(body, headers=contents.validators(etag), media_type=chosen.media_type)
+    raise fault or _not_rendered(kinds)
 
 
-def _media_type(accept: str) -> str:
-    for wish in media.wishes(accept):
-        for media_type in pictures.FORMATS:
-            if wish.multipart is not True and wish.takes(media_type):
-                return media_type
-    raise NotSupported(f"pictures are rendered as {', '.join(pictures.FORMATS)}")
+def _made(
+    parts: Parts, entry: Entry, numbers: Sequence[int], asked: Options, media_type: str
+) -> bytes:
+    with contents.content_of(entry.stored):
+        return representations.make(parts, entry, numbers, asked, media_type)
 
 
-def _file(parts: Parts, entry: Entry, number: int, asked: Options, media_type: str) -> bytes:
-    look = _look(parts, entry)
-    source = stored_frames.source_of(parts, entry, _AS_STORED)
-    source.require([number])
-    pixels, photometric = source.frame(number), look.image.photometric_interpretation
-    syntax = source.transfer_syntax_uid
-    if contexts.is_encapsulated(syntax):
-        decoded = decoding.shared().decode(pixels, syntax, look.image)
-        pixels, photometric = decoded.pixels, decoded.photometric_interpretation
-        look = replace(look, image=replace(look.image, planar_configuration=0))
-    drawn = pictures.picture(look, pixels, photometric, asked)
-    return pictures.encode(drawn, media_type, asked.quality)
+def _several(request: Request, target: Target, asked: Options, media_type: str) -> Response:
+    """Answer every frame in a part of its own; what cannot be drawn is left out."""
+    fitting = [one for one in target.entries if media_type in representations.offers(one)]
+    for number in target.numbers:
+        if number > max(1, target.entries[0].stored.number_of_frames):
+            raise NotFound(f"there is no frame {number}")
+    facts = [fact for one in fitting for fact in _facts(one, target.numbers, asked, media_type)]
+    etag = contents.entity_tag("parts", *facts)
+    if unchanged := contents.not_modified(request, etag):
+        return unchanged
+    boundary = etag.strip('"')
+    pictures = _each(deps.parts(request), fitting, target.numbers, asked, media_type)
+    root = deps.dicomweb_url(request)
+    parts = (_part(root, *one, media_type) for one in _at_least_one(pictures))
+    return contents.streamed(
+        multipart.write(parts, boundary),
+        None,
+        multipart.content_type(media_type, boundary),
+        contents.validators(etag),
+    )
 
 
-def _look(parts: Parts, entry: Entry) -> Look:
-    place = entry.stored.object_key, entry.stored.dataset_offset
-    if known := _looks.get(place):
-        return known
-    start = retrieve.header_bytes(parts.store, entry.stored)
-    found = header.scan(start, entry.stored.transfer_syntax_uid)
-    look = looks.look_of(found, frames.image_pixel(found))
-    _looks.put(place, look)
-    return look
+def _each(
+    parts: Parts,
+    entries: Iterable[Entry],
+    wanted: Sequence[int],
+    asked: Options,
+    media_type: str,
+) -> Iterator[tuple[Entry, int, bytes]]:
+    for entry in entries:
+        for number in wanted or range(1, max(1, entry.stored.number_of_frames) + 1):
+            try:
+                yield entry, number, _made(parts, entry, (number,), asked, media_type)
+            except NotSupported as reason:
+                uid = entry.stored.sop_instance_uid
+                log.warning("not_rendered", extra={"sop_instance_uid": uid, "reason": str(reason)})
+                break
+
+
+def _at_least_one(
+    pictures: Iterator[tuple[Entry, int, bytes]],
+) -> Iterator[tuple[Entry, int, bytes]]:
+    found = False
+    for one in pictures:
+        found = True
+        yield one
+    if not found:
+        raise NotSupported("no image to render")
+
+
+def _part(root: str, entry: Entry, number: int, picture: bytes, media_type: str) -> Part:
+    stored = entry.stored
+    place = (
+        f"{root}/studies/{stored.study_instance_uid}/series/{stored.series_instance_uid}"
+        f"/instances/{stored.sop_instance_uid}/frames/{number}/rendered"
+    )
+    return Part({"Content-Type": media_type, "Content-Location": place}, iter((picture,)))
+
+
+def _facts(
+    entry: Entry, numbers: Sequence[int], asked: Options, media_type: str
+) -> Sequence[object]:
+    stored = entry.stored
+    return stored.sop_instance_uid, stored.dataset_sha256, numbers, asked, media_type
+
+
+def _not_rendered(kinds: Sequence[Offer]) -> NotSupported:
+    names = ", ".join(kind.media_type for kind in kinds)
+    return NotSupported(f"rendered as {names}" if names else "no image to render")

@@ -5,7 +5,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from pacs import codecs, contexts
+from pacs import codecs, contexts, decoders
 from pacs.decoding import Request
 from pacs.frames import ImagePixel
 from storage.base.errors import Malformed, NotSupported
@@ -266,4 +266,4 @@ def test_what_no_codec_reads_is_not_supported():
 
 
 def test_every_decodable_transfer_syntax_has_a_codec():
-    assert codecs.supported() == contexts.DECODABLE
+    assert decoders.supported() == contexts.DECODABLE

@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from pacs import contexts, decoding
+from pacs import contexts, decoding, drawing
 from pacs.decoding import MAX_FRAME_BYTES, Decoders
 from pacs.frames import ImagePixel
 from storage.base.errors import ImagingError, Malformed, NotSupported, Unavailable
@@ -28,6 +28,7 @@ def image(rows: int = 64, columns: int = 64, bits: int = 16, samples: int = 1) -
 def no_shared_decoders() -> None:
     """End the decoders that other tests of this process have started: processes are counted."""
     decoding.close_shared()
+    drawing.close_shared()
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""Pictures are drawn where pixels are decoded: in processes that may die (`pacs.codecs`)."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+import msgspec
+
+from pacs.decoding import Decoders
+from pacs.render.looks import Look
+from pacs.render.options import Options
+from storage.base.errors import NotSupported
+
+TIMEOUT_S: Final = 60.0
+MAX_FILE_BYTES: Final = 256 << 20
+"""Of a picture or film."""
+MAX_CONTENT_BYTES: Final = 512 << 20
+"""Of the coded frames of a film."""
+
+
+class Drawing(msgspec.Struct, tag="drawing"):
+    """What a codec process is asked: to draw the frames that follow."""
+
+    transfer_syntax_uid: str
+    """Of the frames; native ones are Explicit VR Little Endian, whatever the object is."""
+    looks: Sequence[Look]
+    places: Sequence[int]
+    """Of each frame: which of the looks is its."""
+    lengths: Sequence[int]
+    """Of each frame: its bytes."""
+    options: Options
+    media_type: str
+    durations_ms: Sequence[int] = ()
+    """Of each frame of a film; none for a single picture."""
+
+
+def draw(drawing: Drawing, frames: Sequence[bytes], pool: Decoders | None = None) -> bytes:
+    """Return the file that was asked for.
+
+    Raises
+    ------
+    Malformed
+        A frame is broken.
+    NotSupported
+        It is of a kind that is not drawn, or takes too much memory or time.
+    Unavailable
+        The processes are closed.
+    """
+    if sum(map(len, frames)) > MAX_CONTENT_BYTES:
+        raise NotSupported(f"a film of frames with more than {MAX_CONTENT_BYTES} bytes")
+    request = msgspec.json.encode(drawing)
+    made, _ = (pool or shared()).ask(request, frames, MAX_FILE_BYTES, "rendering")
+    return made
+
+
+@cache
+def shared() -> Decoders:
+    """Return the drawing processes of this process; they live as long as it does."""
+    return Decoders(timeout_s=TIMEOUT_S)
+
+
+def close_shared() -> None:
+    """End them; who asks again gets new ones."""
+    shared().close()
+    shared.cache_clear()
