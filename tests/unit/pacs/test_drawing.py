@@ -31,7 +31,7 @@ def look(side: int = 16, **values: object) -> Look:
     return Look(image, high_bit=15, **values)
 
 
-def draw(  # noqa: PLR0913 - as many as a drawing has
+def draw(
     pool: Decoders,
     frames: list[bytes],
     syntax: str = EXPLICIT,
