@@ -21,10 +21,15 @@ def first_link(settings: Settings) -> str:
 
 def link(settings: Settings, code: str) -> str:
     """Return the link that a person opens."""
-    return f"{_root(settings)}/welcome/{code}"
+    return f"{pages_url(settings)}/welcome/{code}"
 
 
-def _root(settings: Settings) -> str:
+def pages_url(settings: Settings) -> str:
+    """Return the root of the pages as people reach it."""
+    return settings.public_url or local_url(settings)
+
+
+def local_url(settings: Settings) -> str:
+    """Return the root of the HTTP interface as this machine reaches it."""
     host = probes.reachable(settings.bind)
-    shown = f"[{host}]" if ":" in host else host
-    return settings.public_url or f"http://{shown}:{settings.http_port}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}"

@@ -2,6 +2,7 @@
 
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
@@ -9,6 +10,9 @@ FORWARDING: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", 
 """Headers by which a proxy shows itself."""
 
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._\-]{1,253})(:[0-9]{1,5})?")
+_ADDRESS: Final = re.compile(r"[0-9A-Za-z._:\[\]\-]{1,64}")
+_PORT: Final = re.compile(r":[0-9]+$")
+_USUAL_PORTS: Final = {"http": ":80", "https": ":443"}
 _PREFIX: Final = re.compile(r"(/[0-9A-Za-z._~\-]{1,64}){1,8}")
 _PAIR: Final = re.compile(r'\s*([a-z]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))\s*', re.IGNORECASE)
 _LOCAL_HOSTS: Final = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?")
@@ -42,6 +46,39 @@ def root_url(
     if not _PREFIX.fullmatch(prefix):
         prefix = ""
     return f"{proto.lower()}://{host}{prefix}"
+
+
+def viewer_url(root: str, given: str, port: int) -> str:
+    """Return the root of the viewer's origin for who sees the pages at `root`."""
+    return given or _with_port(root, port)
+
+
+def pages_url(viewer_root: str, public_url: str, port: int) -> str:
+    """Return the root of the pages for who sees the viewer at `viewer_root`."""
+    return public_url or _with_port(viewer_root, port)
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of `url` as browsers write an origin (RFC 6454 6.2)."""
+    parts = urlsplit(url.lower())
+    host, usual = parts.netloc, _USUAL_PORTS.get(parts.scheme, "")
+    return f"{parts.scheme}://{host.removesuffix(usual) if usual else host}"
+
+
+def client(peer: str, headers: Headers) -> str:
+    """Return the address that the nearest proxy was called from, else that of `peer`.
+
+    Whoever reaches us without a proxy can write what he likes there.
+    """
+    last = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    told = _forwarded(headers.get("forwarded", "").rpartition(",")[2]).get("for") or last
+    return told if _ADDRESS.fullmatch(told) else peer
+
+
+def _with_port(root: str, port: int) -> str:
+    parts = urlsplit(root)
+    host = parts.netloc if parts.netloc.endswith("]") else _PORT.sub("", parts.netloc)
+    return f"{parts.scheme}://{host}:{port}"
 
 
 def is_local(peer: str, headers: Headers) -> bool:

@@ -2,18 +2,21 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI
 
+from storage.access.sessions import Audience
 from storage.base.settings import Settings
 from storage.db.engine import Engine
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
-from viewer_api import problems
+from viewer_api import pages, problems
 from viewer_api.cache import Recent
-from viewer_api.deps import Callers, Parts
+from viewer_api.callers import Callers
+from viewer_api.deps import Parts
 from viewer_api.dicomweb import (
     archive,
     bulkdata,
@@ -31,6 +34,7 @@ from viewer_api.metrics import Metrics
 from viewer_api.places import Places
 from viewer_api.rest import figures, health, operations, practitioners, reports, verifying
 from viewer_api.uploads import Uploads
+from viewer_api.web import assets, opening, signing_in, studies
 
 # asked for most often first: the router tries one after the other
 FAMILIES: Final = (
@@ -48,6 +52,10 @@ FAMILIES: Final = (
     verifying.router,
     health.router,
     figures.router,
+    studies.router,
+    signing_in.router,
+    opening.router,
+    assets.router,
 )
 MAX_FRAME_INDEXES: Final = 4096
 MAX_COMPARED: Final = 4096
@@ -89,15 +97,17 @@ def create(
         spool=spool,
         health=Health(probes, stopping),
         metrics=metrics,
-        callers=Callers(engine),
+        callers=Callers(engine, idle=timedelta(minutes=settings.session_idle_minutes)),
         uploads=Uploads(),
         places=Places(engine, store),
         frame_indexes=Recent(MAX_FRAME_INDEXES),
         compared=Recent(MAX_COMPARED),
         metadata=Recent(MAX_METADATA, len),
     )
+    app.state.audience = Audience.PAGES
     problems.register(app)
-    app.add_middleware(QuickFrames, parts=parts)
+    pages.register(app, settings.public_url)
+    app.add_middleware(QuickFrames, parts=parts, audience=Audience.PAGES)
     app.add_middleware(Edge, metrics=metrics)
     # flat: one look-up for each request, and `app.routes` names every route
     for family in FAMILIES:

@@ -4,29 +4,29 @@ A route states with `may` which action it is; there is no route without, save fo
 the two health answers, and a test holds the table of all routes against all roles.
 """
 
-import hashlib
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from pacs.frames import FrameIndex, ImagePixel
-from storage.access import tokens
+from storage.access.sessions import Audience
 from storage.access.tokens import Action, Caller
-from storage.base.errors import NotPermitted
 from storage.base.settings import Settings
 from storage.db.engine import Engine, Session, transaction
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
-from viewer_api import addresses
+from viewer_api import addresses, cookies
 from viewer_api.cache import Recent
+from viewer_api.callers import Callers, Credential
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
+from viewer_api.pages import SignInFirst
 from viewer_api.places import Places
 from viewer_api.problems import Unauthenticated
 from viewer_api.uploads import Uploads
@@ -46,7 +46,7 @@ class Parts:
     spool: Spool
     health: Health
     metrics: Metrics
-    callers: "Callers"
+    callers: Callers
     uploads: Uploads
     places: Places
     frame_indexes: Recent[tuple[str, int], tuple[FrameIndex, ImagePixel | None]]
@@ -57,52 +57,26 @@ class Parts:
     """Texts that were made of objects, by their keys and what else went into them."""
 
 
-class Callers:
-    """Who the bearer of a token is, remembered for `keep_s` seconds.
+def credential(scope: Scope, known: Parts, audience: Audience) -> Credential:
+    """Return the bearer token of a request (RFC 6750 2.1), else the cookie for `audience`.
 
-    So a viewer that fetches 400 frames costs one query, and a token that was
-    revoked is refused everywhere within that time.
+    Raises
+    ------
+    Unauthenticated
+        There is neither.
+    ForeignRequest
+        There is a cookie, and the page of another site made the request.
     """
-
-    def __init__(self, engine: Engine, keep_s: float = 5.0, most: int = 1024) -> None:
-        self._engine = engine
-        self._keep_s = keep_s
-        self._most = most
-        self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def remembered(self, secret: str) -> Caller | None:
-        """Return the caller if the token was found valid a moment ago."""
-        with self._lock:
-            until, caller = self._known.get(_digest(secret), (0.0, None))
-        return caller if until > time.monotonic() else None
-
-    def authenticate(self, secret: str) -> Caller:
-        """Ask the database.
-
-        Raises
-        ------
-        Unauthenticated
-            The token is not known or not valid any more.
-        StoreUnavailable
-            The database does not answer.
-        """
-        try:
-            with transaction(self._engine) as session:
-                caller = tokens.authenticate(session, secret)
-        except NotPermitted as error:
-            raise Unauthenticated("the token is not valid") from error
-        with self._lock:
-            self._known[_digest(secret)] = (time.monotonic() + self._keep_s, caller)
-            self._known.move_to_end(_digest(secret))
-            while len(self._known) > self._most:
-                self._known.popitem(last=False)
-        return caller
-
-
-def _digest(secret: str) -> bytes:
-    """Secrets themselves are not kept in memory."""
-    return hashlib.sha256(secret.encode()).digest()
+    headers = Headers(scope=scope)
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        return Credential(bearer(authorization))
+    root = _root_url(headers, scope, known, audience)
+    secret = cookies.read(headers, cookies.NAMES[audience], root)
+    if not secret:
+        raise Unauthenticated("sign in, or send a token: Authorization: Bearer TOKEN")
+    cookies.require_own_page(scope["method"], headers, root)
+    return Credential(secret, audience)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,32 +87,43 @@ class May:
     """None: any valid token will do."""
     local: bool = False
     """Also without a token, from this machine itself: it shows nothing of patients."""
+    page: bool = False
+    """Who has not signed in is led to the form for it."""
 
     async def __call__(self, request: Request) -> None:
-        """Check the Authorization header (RFC 6750 2.1).
+        """Check the token or the session.
 
         Raises
         ------
         Unauthenticated
-            There is no bearer token or it is not valid.
+            There is neither or it is not valid.
         NotPermitted
             The role does not include the action.
         """
         if self.local and "authorization" not in request.headers and is_local(request):
             return
-        secret = bearer(request.headers.get("authorization", ""))
-        callers = parts(request).callers
-        caller = callers.remembered(secret)
-        if caller is None:
-            caller = await run_in_threadpool(callers.authenticate, secret)
+        try:
+            caller = await _authenticated(request, remembered=not self.page)
+        except Unauthenticated as error:
+            raise SignInFirst(str(error)) if self.page else error from error
         request.scope["state"]["caller"] = caller
         if self.action is not None:
             caller.require(self.action)
 
 
-def may(action: Action | None, *, local: bool = False) -> May:
+async def _authenticated(request: Request, *, remembered: bool) -> Caller:
+    """Return who calls; a page asks the database, so that who signed out is out at once."""
+    known = parts(request)
+    shown = credential(request.scope, known, audience(request))
+    caller = known.callers.remembered(shown) if remembered else None
+    if caller is None:
+        caller = await run_in_threadpool(known.callers.authenticate, shown)
+    return caller
+
+
+def may(action: Action | None, *, local: bool = False, page: bool = False) -> May:
     """Return the dependency that stands in ``dependencies=[Depends(may(…))]`` of every route."""
-    return May(action, local)
+    return May(action, local, page)
 
 
 def caller_of(request: Request) -> Caller:
@@ -158,11 +143,49 @@ def parts(request: Request) -> Parts:
     return found
 
 
+def audience(request: Request) -> Audience:
+    """Return on which of our two origins the request came."""
+    on: Audience = request.app.state.audience
+    return on
+
+
 def root_url(request: Request) -> str:
     """Return the root of the URLs in the answer to `request`."""
-    public_url = parts(request).settings.public_url
-    scheme, listener = request.scope["scheme"], request.scope["server"]
-    return addresses.root_url(request.headers, scheme, public_url, listener)
+    return _root_url(request.headers, request.scope, parts(request), audience(request))
+
+
+def viewer_url(request: Request) -> str:
+    """Return the root of the viewer's origin, for a request to the pages."""
+    settings = parts(request).settings
+    return addresses.viewer_url(root_url(request), settings.viewer_url, settings.viewer_port)
+
+
+def pages_url(request: Request) -> str:
+    """Return the root of the pages, for a request to the viewer's origin."""
+    settings = parts(request).settings
+    return addresses.pages_url(root_url(request), settings.public_url, settings.http_port)
+
+
+def viewer_origin(request: Request) -> str:
+    """Return the viewer's origin, '' when there is none."""
+    has_one = parts(request).settings.viewer_port
+    return addresses.origin(viewer_url(request)) if has_one else ""
+
+
+def require_own_page(request: Request) -> None:
+    """Raise `ForeignRequest` when another site's page made a request that changes something."""
+    cookies.require_own_page(request.method, request.headers, root_url(request))
+
+
+def idle(request: Request) -> timedelta:
+    """Return how long a session lasts that nobody uses."""
+    return timedelta(minutes=parts(request).settings.session_idle_minutes)
+
+
+def _root_url(headers: Headers, scope: Scope, known: Parts, on: Audience) -> str:
+    settings = known.settings
+    given = settings.viewer_url if on is Audience.VIEWER else settings.public_url
+    return addresses.root_url(headers, scope["scheme"], given, scope["server"])
 
 
 def dicomweb_url(request: Request) -> str:

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from ris.reports.faults import ENGLISH, LANGUAGES, Faulty
+from storage.access.guesses import TooOften
 from storage.base.errors import (
     Conflict,
     ImagingError,
@@ -53,6 +54,7 @@ STATUS: Final[Mapping[type[ImagingError], int]] = {
     Malformed: 400,
     Unauthenticated: 401,
     NotPermitted: 403,
+    TooOften: 429,
     NotFound: 404,
     NotSupported: 406,
     TooSlow: 408,
@@ -79,6 +81,16 @@ def answer(error: ImagingError) -> Response:
     """Return the answer to an error that was raised on purpose."""
     headers = next((HEADERS[kind] for kind in type(error).__mro__ if kind in HEADERS), {})
     return problem(status_of(error), type(error).__name__, str(error), headers)
+
+
+def answer_to(error: Exception) -> Response:
+    """Return the answer to an error of ours or of the router."""
+    if isinstance(error, ImagingError):
+        return answer(error)
+    if isinstance(error, HTTPException):
+        title = HTTPStatus(error.status_code).phrase.title().replace(" ", "")
+        return problem(error.status_code, title, str(error.detail), error.headers)
+    return defect(error)
 
 
 def defect(error: Exception) -> Response:
@@ -116,15 +128,15 @@ def language_of(request: Request) -> str:
 
 def register(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
-    app.add_exception_handler(ImagingError, _on_imaging_error)
+    app.add_exception_handler(ImagingError, _on_error)
     app.add_exception_handler(Faulty, _on_faulty)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(HTTPException, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
 
 
 # `async` spares a change of thread; nothing is waited for.
-async def _on_imaging_error(_request: Request, error: Exception) -> Response:
-    return answer(error) if isinstance(error, ImagingError) else defect(error)
+async def _on_error(_request: Request, error: Exception) -> Response:
+    return answer_to(error)
 
 
 async def _on_faulty(request: Request, error: Exception) -> Response:
@@ -144,14 +156,6 @@ def faulty(error: Faulty, language: str, members: Mapping[str, object] | None = 
     headers = {"Content-Language": language}
     told = {"errors": faults, **(members or {})}
     return problem(status, type(error).__name__, error.told(language), headers, told)
-
-
-async def _on_http_exception(_request: Request, error: Exception) -> Response:
-    """Answer what the router itself refuses: no such path, no such method."""
-    if not isinstance(error, HTTPException):
-        return defect(error)
-    title = HTTPStatus(error.status_code).phrase.title().replace(" ", "")
-    return problem(error.status_code, title, str(error.detail), error.headers)
 
 
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:

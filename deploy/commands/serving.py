@@ -14,7 +14,7 @@ from typing import Final
 from deploy.commands.options import Config, load, out
 from deploy.locking import only_one
 from deploy.node import prepare
-from deploy.probes import reachable
+from deploy.signing_in import first_link, local_url, pages_url
 from deploy.supervisor import Role, Supervisor, role_command
 from storage.base import logs, settings
 from storage.base.errors import Conflict
@@ -91,6 +91,8 @@ def _await_ports(given: Settings) -> None:
         ("DICOM", given.dicom_bind, given.dicom_port),
         ("HTTP", given.bind, given.http_port),
     ]
+    if given.viewer_port:
+        ports.append(("VIEWER", given.bind, given.viewer_port))
     if given.dicom_tls:
         ports.append(("DICOM_TLS", given.bind, given.dicom_tls_port))
     for name, host, port in ports:
@@ -114,20 +116,23 @@ def _cannot_bind(host: str, port: int) -> str:
 
 def _announce(given: Settings) -> None:
     """Tell the person at the terminal when everything answers, and where."""
-    host = reachable(given.bind)
-    ready = f"http://{f'[{host}]' if ':' in host else host}:{given.http_port}/health/ready"
+    ready = f"{local_url(given)}/health/ready"
     started = time.monotonic()
     while not _answers(ready):
         time.sleep(0.1)
     log.info("ready", extra={"seconds": round(time.monotonic() - started, 2)})
+    first = first_link(given)
     if sys.stdout.isatty():
         out.print(
             f"\n  DICOM   {given.ae_title} at {given.dicom_bind}:{given.dicom_port}"
             f"{f', TLS at {given.bind}:{given.dicom_tls_port}' if given.dicom_tls else ''}"
-            f"\n  HTTP    http://{given.bind}:{given.http_port}/docs"
+            f"\n  pages   {pages_url(given)}/"
+            f"\n  HTTP    {pages_url(given)}/docs"
             f"\n  data    {given.data_dir.resolve()}"
             "\n  token   lienthong token create --role admin\n"
         )
+    if first:  # not in the log: who opens it becomes the administrator
+        print(f"first sign-in, good once: {first}", flush=True)  # noqa: T201
 
 
 def _answers(url: str) -> bool:

@@ -5,6 +5,7 @@ Sources, the first that names a setting wins: environment variables
 """
 
 import os
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from enum import StrEnum
@@ -35,8 +36,9 @@ PREFIX: Final = "LIENTHONG_"
 GIBIBYTE: Final = 1 << 30
 
 # Names that are no settings of this tree, or not yet: never taken for a typing error.
-_ELSEWHERE: Final = frozenset({"config", "hl7_port", "viewer_port"})
+_ELSEWHERE: Final = frozenset({"config", "hl7_port"})
 _TESTS: Final = "test_"
+_ORIGIN: Final = re.compile(r"https?://[0-9A-Za-z.\-\[\]:]{1,260}")
 _LIKENESS: Final = 0.7
 """How much of a known name an unknown one has to share to be taken for a typing error."""
 
@@ -59,6 +61,14 @@ def _root_url(text: str) -> str:
     if text and not text.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
     return text.rstrip("/")
+
+
+def _origins(text: str) -> str:
+    origins = text.replace(",", " ").split()
+    wrong = [one for one in origins if one != "*" and not _ORIGIN.fullmatch(one)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is no origin; https://ris.example.vn is one")
+    return " ".join(origins)
 
 
 def _upper(given: object) -> object:
@@ -140,6 +150,14 @@ class Settings(BaseSettings):
     """Processes that share the HTTP port; 0: one for each core, at most four."""
     public_url: Annotated[str, AfterValidator(_root_url)] = ""
     """Root of the URLs in answers when a proxy hides it, e.g. ``https://pacs.example.vn``."""
+    viewer_port: Annotated[int, Field(ge=0, le=65535)] = 8081
+    """The viewer's own origin; 0: there is none."""
+    viewer_url: Annotated[str, AfterValidator(_root_url)] = ""
+    """Its root as browsers see it; empty: `viewer_port` on the host of the pages."""
+    cors_origins: Annotated[str, AfterValidator(_origins)] = ""
+    """Origins whose pages may call with a bearer token, parted by spaces; ``*``: all."""
+    session_idle_minutes: Annotated[int, Field(ge=1, le=1440)] = 240
+    """Who has not moved for so long signs in again."""
 
     spool_reserve_bytes: Annotated[int, Field(ge=0)] = 256 << 20
     """Receiving stops with A700 before the disk has less than this free."""
@@ -173,7 +191,10 @@ class Settings(BaseSettings):
     def _ports_differ(self) -> Self:
         if self.dicom_port == self.http_port:
             raise ValueError(f"dicom_port and http_port are both {self.http_port}")
-        if self.dicom_tls and self.dicom_tls_port in {self.dicom_port, self.http_port}:
+        if self.viewer_port in {self.dicom_port, self.http_port}:
+            raise ValueError(f"viewer_port is {self.viewer_port}, as another port is")
+        taken = {self.dicom_port, self.http_port, self.viewer_port}
+        if self.dicom_tls and self.dicom_tls_port in taken:
             raise ValueError(f"dicom_tls_port is {self.dicom_tls_port}, as another port is")
         return self
 
@@ -200,6 +221,11 @@ class Settings(BaseSettings):
     def dicom_bind(self) -> str:
         """The address of the port without TLS."""
         return "127.0.0.1" if self.dicom_tls_only else self.bind
+
+    @property
+    def viewer_dir(self) -> Path:
+        """Where builds of the viewer are installed."""
+        return self.data_dir / "viewer"
 
     @property
     def spool_dir(self) -> Path:

@@ -100,6 +100,7 @@ def lienthong(folder: Path, name: str = "Lienthong") -> Archive:
         "LIENTHONG_DATA_DIR": str(folder / "data"),
         "LIENTHONG_DICOM_PORT": str(dicom),
         "LIENTHONG_HTTP_PORT": str(http),
+        "LIENTHONG_VIEWER_PORT": "0",
         "LIENTHONG_LOG_LEVEL": "WARNING",
     }
     secret: list[str] = []

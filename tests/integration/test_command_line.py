@@ -50,6 +50,7 @@ def node(tmp_path: Path, database_url: str) -> Mapping[str, str]:
         "LIENTHONG_DATA_DIR": str(tmp_path / "data"),
         "LIENTHONG_DICOM_PORT": str(free_port()),
         "LIENTHONG_HTTP_PORT": str(free_port()),
+        "LIENTHONG_VIEWER_PORT": "0",
     }
 
 

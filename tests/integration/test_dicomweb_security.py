@@ -83,6 +83,12 @@ MATRIX = {
 }
 LET_IN = frozenset({200, 404, 415, 422})
 """Answers to who may: it is done, there is no such thing, or the body is missing."""
+# What people open in a browser; `test_pages` says who may.
+PAGES = {
+    *(("GET", path) for path in ("/", "/viewer", "/viewer/handover", "/assets/{name}")),
+    *(("GET", path) for path in ("/login", "/language/{tag}", "/welcome/{code}", "/password")),
+    *(("POST", path) for path in ("/login", "/logout", "/welcome/{code}", "/password")),
+}
 FOREIGN = {"X-Forwarded-For": "203.0.113.9"}
 """As if it came through a proxy: nothing is local then."""
 
@@ -136,7 +142,7 @@ def test_every_route_stands_in_the_matrix(node: HttpNode) -> None:
     }
 
     assert all(isinstance(route, APIRoute) for route in node.app.routes)
-    assert routes == MATRIX.keys()
+    assert routes == MATRIX.keys() | PAGES
 
 
 @pytest.mark.parametrize(("method", "path"), MATRIX, ids=str)

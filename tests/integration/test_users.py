@@ -343,7 +343,7 @@ def test_guesses_beyond_the_free_ones_have_to_wait(session: Session) -> None:
     with pytest.raises(TooOften) as refused:
         guesses.admit(session, "BS.Nam ", "10.0.0.7")
 
-    assert refused.value.wait_s == 2
+    assert 1 <= refused.value.wait_s <= 2
     guesses.admit(session, "bs.nam", "10.0.0.8")
     guesses.admit(session, "bs.lan", "10.0.0.7")
 
@@ -357,7 +357,7 @@ def test_guess_is_free_again_when_the_wait_is_over(session: Session) -> None:
     guesses.admit(session, "bs.nam", "10.0.0.7")
     with pytest.raises(TooOften) as refused:
         guesses.admit(session, "bs.nam", "10.0.0.7")
-    assert refused.value.wait_s == 4
+    assert 3 <= refused.value.wait_s <= 4
 
 
 def test_who_was_right_starts_anew(session: Session) -> None:

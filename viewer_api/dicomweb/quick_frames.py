@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pacs.series_metadata import Entry
+from storage.access.sessions import Audience
 from storage.access.tokens import Action, Caller
 from storage.base.errors import ImagingError
 from viewer_api import deps
@@ -24,7 +25,7 @@ _ROUTE: Final = next(route for route in frames.router.routes)
 _ROOT: Final = f"{deps.DICOMWEB}/studies/"
 _NAMES: Final = ("series", "instances", "frames")
 """In a path, between the UIDs and the number."""
-_READ: Final = frozenset({b"authorization", b"accept"})
+_READ: Final = frozenset({b"accept"})
 _NOT_HERE: Final = frozenset({b"if-none-match"})
 _MAX_DIGITS: Final = 5
 
@@ -32,9 +33,10 @@ _MAX_DIGITS: Final = 5
 class QuickFrames:
     """ASGI middleware that answers what it can at once and passes on the rest."""
 
-    def __init__(self, app: ASGIApp, parts: Parts) -> None:
+    def __init__(self, app: ASGIApp, parts: Parts, audience: Audience) -> None:
         self._app = app
         self._parts = parts
+        self._audience = audience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -49,7 +51,7 @@ class QuickFrames:
         if asked is None or headers is None:
             return None
         try:
-            caller = self._caller(headers.get(b"authorization", b""))
+            caller = self._caller(scope)
             *uids, number = asked
             entry = self._parts.places.at_hand(*uids) if caller else None
             answer = self._frame(entry, int(number), headers.get(b"accept", b"")) if entry else None
@@ -59,8 +61,9 @@ class QuickFrames:
             scope["route"], scope["state"]["caller"] = _ROUTE, caller
         return answer
 
-    def _caller(self, authorization: bytes) -> Caller | None:
-        caller = self._parts.callers.remembered(deps.bearer(authorization.decode("latin-1")))
+    def _caller(self, scope: Scope) -> Caller | None:
+        shown = deps.credential(scope, self._parts, self._audience)
+        caller = self._parts.callers.remembered(shown)
         if caller is not None:
             caller.require(Action.RETRIEVE)
         return caller

@@ -35,12 +35,12 @@ def test_environment_wins_over_the_file_and_the_file_over_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIENTHONG_DICOM_PORT", "104")
-    config = file(tmp_path, 'dicom_port = 105\nhttp_port = 8081\nae_title = "PACS "\n')
+    config = file(tmp_path, 'dicom_port = 105\nhttp_port = 8079\nae_title = "PACS "\n')
 
     settings = load(config)
 
     assert type(settings) is Settings
-    assert (settings.dicom_port, settings.http_port, settings.ae_title) == (104, 8081, "PACS")
+    assert (settings.dicom_port, settings.http_port, settings.ae_title) == (104, 8079, "PACS")
     assert settings.max_associations == 512
 
 
@@ -59,6 +59,10 @@ def test_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
         ("LIENTHONG_PUBLIC_URL", "https://pacs.example.vn/", "public_url",
          "https://pacs.example.vn"),
         ("LIENTHONG_DATA_DIR", "/srv/dữ liệu", "data_dir", Path("/srv/dữ liệu")),
+        ("LIENTHONG_VIEWER_URL", "https://viewer.example.vn/", "viewer_url",
+         "https://viewer.example.vn"),
+        ("LIENTHONG_CORS_ORIGINS", " https://a.vn,http://[::1]:3000", "cors_origins",
+         "https://a.vn http://[::1]:3000"),
         ("LIENTHONG_TIME_ZONE", " Asia/Bangkok ", "zone", ZoneInfo("Asia/Bangkok")),
     ],
 )  # fmt: skip
@@ -77,6 +81,7 @@ def test_harmless_ways_of_writing_are_taken(
         ("LIENTHONG_DICOM_PORT", "dicom", "integer"),
         ("LIENTHONG_DICOM_PORT", "70000", "less than or equal to 65535"),
         ("LIENTHONG_AE_TITLE", "A" * 17, "not an AE title"),
+        ("LIENTHONG_CORS_ORIGINS", "https://a.vn/path", "is no origin"),
         ("LIENTHONG_UNKNOWN_PEERS", "maybe", "'loopback', 'accept' or 'reject'"),
         ("LIENTHONG_BIND", "two words", "host name"),
         ("LIENTHONG_TIME_ZONE", "Hanoi", "Asia/Ho_Chi_Minh"),
@@ -110,6 +115,11 @@ def test_two_services_cannot_have_one_port(monkeypatch: pytest.MonkeyPatch) -> N
 
     with pytest.raises(Malformed, match="dicom_port and http_port are both 8080"):
         load()
+    monkeypatch.setenv("LIENTHONG_DICOM_PORT", "8081")
+    with pytest.raises(Malformed, match="viewer_port is 8081"):
+        load()
+    monkeypatch.setenv("LIENTHONG_VIEWER_PORT", "0")
+    assert load().viewer_port == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The pages: sign in, list of studies, the way to the viewer."""
