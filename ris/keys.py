@@ -1,7 +1,7 @@
 """Whether one entry matches the keys of a query (PS3.4 C.2.2.2), and which of them it does not.
 
     Patient's Name, as every PN   folded: accents, case and the order of words do not count
-    dates and times               single value or range; both as ranges are one period of time
+    dates and times               single value or range; DA and TM as ranges are one period of time
     UI                            a value or a list         IS DS US …   as numbers
     other text                    exactly, or `*` and `?`   CS           case does not count
     sequences                     one item matches all keys that stand in the sequence
@@ -28,6 +28,7 @@ Attributes = Mapping[str, "str | Sequence[Attributes]"]
 _ONE_TEXT: Final = frozenset({"LT", "ST", "UT"})
 """In these a backslash is a letter."""
 _NUMBERS: Final = frozenset({"DS", "IS", "US", "UL", "SS", "SL"})
+_TIMES: Final = frozenset({"DA", "TM", "DT"})
 _WILD: Final = re.compile(r"[*?]")
 
 _Test = Callable[[str], bool]
@@ -176,12 +177,8 @@ def _any(path: str, name: str, text: str, *, fuzzy: bool) -> _Test | None:
 def _test(keyword: str, vr: str, text: str, *, fuzzy: bool) -> _Test | None:
     if vr == "PN":
         return _name(text, fuzzy=fuzzy)
-    if vr == "DA":
-        first, last = _named(keyword, temporal.da_range, text)
-        return lambda value: _inside(temporal.parse_da, value, first, last)
-    if vr == "TM":
-        begin, end = _named(keyword, temporal.tm_range, text)
-        return lambda value: _inside(temporal.parse_tm, value, begin, end)
+    if vr in _TIMES:
+        return _between(keyword, vr, text)
     if vr == "UI":
         if not is_uid(text):
             raise Malformed(f"{keyword}: not a UID or a list of UIDs")
@@ -203,6 +200,17 @@ def _named(
 
 
 # Tests of one value
+
+
+def _between(keyword: str, vr: str, text: str) -> _Test:
+    if vr == "DA":
+        first, last = _named(keyword, temporal.da_range, text)
+        return lambda value: _inside(temporal.parse_da, value, first, last)
+    if vr == "TM":
+        begin, end = _named(keyword, temporal.tm_range, text)
+        return lambda value: _inside(temporal.parse_tm, value, begin, end)
+    since, until = _named(keyword, temporal.dt_range, text)
+    return lambda value: _inside(temporal.parse_dt, value, since, until)
 
 
 def _inside(

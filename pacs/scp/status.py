@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from ris.workitems import faults
 from storage.base.errors import (
     Conflict,
     ImagingError,
@@ -45,6 +46,11 @@ RESOURCE_LIMITATION: Final = 0x0213
 
 MAY_NO_LONGER_BE_UPDATED: Final = 0xA710
 """Error ID with 0110 on an N-SET of a step that is at its end (PS3.4 Table F.7.2-2)."""
+
+# PS3.4 Tables CC.2.1-2, CC.2.3-3, CC.2.5-4: warnings of workitems
+CREATED_WITH_MODIFICATIONS: Final = 0xB300
+ALREADY_CANCELED: Final = 0xB304
+ALREADY_COMPLETED: Final = 0xB306
 
 # PS3.4 Tables C.4-2 and C.4-3
 SUBOPERATIONS_WARNING: Final = 0xB000
@@ -103,6 +109,30 @@ N_ACTION: Final[Table] = {
     Malformed: INVALID_ARGUMENT_VALUE,
     NotPermitted: NOT_AUTHORIZED,
 }
+
+# PS3.4 CC.2: what every operation on workitems adds to the tables above
+_WORKITEMS: Final[Table] = {
+    faults.NoLongerUpdated: 0xC300,
+    faults.WrongTransaction: 0xC301,
+    faults.AlreadyInProgress: 0xC302,
+    faults.NeverScheduledAgain: 0xC303,
+    faults.FinalStateUnmet: 0xC304,
+    faults.NoSuchWorkitem: 0xC307,
+    faults.UnknownReceiver: 0xC308,
+    faults.NotScheduled: 0xC309,
+    faults.NotInProgress: 0xC310,
+    faults.AlreadyCompleted: 0xC311,
+    faults.PerformerAway: 0xC312,
+    faults.WrongAction: 0xC314,
+    faults.MissingAttribute: MISSING_ATTRIBUTE,
+    faults.MissingValue: MISSING_ATTRIBUTE_VALUE,
+    faults.InvalidValue: INVALID_ATTRIBUTE_VALUE,
+    faults.Duplicate: DUPLICATE_SOP_INSTANCE,
+}
+WORKITEM_CREATE: Final[Table] = {**N_CREATE, **_WORKITEMS}
+WORKITEM_GET: Final[Table] = {**N_GET, **_WORKITEMS}
+WORKITEM_SET: Final[Table] = {**N_SET, **_WORKITEMS}
+WORKITEM_ACTION: Final[Table] = {**N_ACTION, **_WORKITEMS}
 
 
 def status_of(error: ImagingError, table: Table) -> int:

@@ -1,11 +1,20 @@
-from datetime import date, time
+from datetime import date, datetime, time
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.base.errors import Malformed
-from storage.base.temporal import da_range, parse_da, parse_tm, tm_range
+from storage.base.temporal import (
+    da_range,
+    dt_range,
+    local_dt,
+    parse_da,
+    parse_dt,
+    parse_tm,
+    tm_range,
+)
 
 LAST = time(23, 59, 59, 999999)
 
@@ -106,9 +115,59 @@ def test_range_without_sense_is_malformed(text: str) -> None:
         tm_range(text)
 
 
-@given(st.text(alphabet="0123456789-:. *\0x"))
+HANOI = ZoneInfo("Asia/Ho_Chi_Minh")
+NEW_YEAR = datetime(2024, 1, 1)
+LEAP_DAY = datetime(2024, 2, 29)
+
+
+@pytest.mark.parametrize(
+    ("text", "moments"),
+    [
+        ("2024", (NEW_YEAR, datetime.combine(date(2024, 12, 31), LAST))),
+        ("202402", (datetime(2024, 2, 1), datetime.combine(LEAP_DAY, LAST))),
+        ("20240229", (LEAP_DAY, datetime.combine(LEAP_DAY, LAST))),
+        ("2024022907", (datetime(2024, 2, 29, 7), datetime(2024, 2, 29, 7, 59, 59, 999999))),
+        ("20240101-", (NEW_YEAR, None)),
+        ("-2024", (None, datetime.combine(date(2024, 12, 31), LAST))),
+        ("2024-20240229", (NEW_YEAR, datetime.combine(LEAP_DAY, LAST))),
+        # a year 0500 is none: it is an offset, five hours west of UTC
+        ("20240229-0500", (LEAP_DAY, datetime.combine(LEAP_DAY, LAST))),
+        ("20240101-0500-20240229+0700", (NEW_YEAR, datetime.combine(LEAP_DAY, LAST))),
+    ],
+)
+def test_date_time_key_covers_its_precision(
+    text: str, moments: tuple[datetime | None, datetime | None]
+) -> None:
+    assert dt_range(text) == moments
+
+
+@pytest.mark.parametrize("text", ["-", "x", "202413", "2024010", "20240230", "2024+1500", "soon"])
+def test_what_is_no_date_time_is_malformed(text: str) -> None:
+    with pytest.raises(Malformed):
+        dt_range(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("20240101180000+0000", "20240102010000"),
+        ("202401011800-0500", "202401020600"),
+        ("2024010118+0530", "202401011930"),
+        ("20240101120000", "20240101120000"),
+        ("20240101+0000", "20240101+0000"),
+        ("20240101180000+0000-20240102", "20240102010000-20240102"),
+        ("00010101000000+1400", "00010101000000+1400"),
+        ("soon", "soon"),
+    ],
+)
+def test_date_time_of_elsewhere_is_told_by_the_clock_here(text: str, shown: str) -> None:
+    assert local_dt(text, HANOI) == shown
+
+
+@given(st.text(alphabet="0123456789-+:. *\0x"))
 def test_any_text_is_read_or_malformed(text: str) -> None:
-    for read in (parse_da, parse_tm, da_range, tm_range):
+    local_dt(text, HANOI)
+    for read in (parse_da, parse_tm, parse_dt, da_range, tm_range, dt_range):
         try:
             read(text)
         except Malformed:

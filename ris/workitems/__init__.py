@@ -1,0 +1,1 @@
+"""Work that people and machines take over from each other: the Unified Procedure Step."""
