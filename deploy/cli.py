@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from deploy.commands import commitments, diagnosis, holding, peers, serving, tokens, transfer, users
+from deploy.commands import (
+    commitments,
+    diagnosis,
+    holding,
+    indexing,
+    peers,
+    serving,
+    tokens,
+    transfer,
+    users,
+)
 from deploy.commands.options import err, printable
 from storage.base.errors import ImagingError
 
@@ -26,6 +36,8 @@ app.add_typer(tokens.app, name="token")
 app.add_typer(users.app, name="user")
 app.add_typer(holding.app, name="quarantine")
 app.add_typer(commitments.app, name="commitment")
+app.add_typer(indexing.app, name="attribute")
+app.command("reindex")(indexing.reindex)
 
 
 @app.callback(invoke_without_command=True)

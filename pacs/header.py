@@ -5,7 +5,7 @@ asked for. `scan` reads a whole dataset; a `HeaderReader` reads one while it arr
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -103,11 +103,12 @@ class Header:
         sent = found[0].decode("ascii") if found else ""
         return dictionary_vr(tag) if sent in {"", "UN"} else sent
 
-    def text(self, tag: int | str) -> str:
+    def text(self, tag: int | str, told: str = "") -> str:
         """Return a value as NFC text, '' when it is absent, binary or a sequence.
 
         Several values are joined by a backslash, padding is removed, numbers are written
-        out, AT as eight hexadecimal digits. `tag` may be a keyword.
+        out, AT as eight hexadecimal digits. `tag` may be a keyword. `told` is the VR of
+        private elements that do not tell it.
         """
         number = tag if isinstance(tag, int) else tag_of(tag)
         found = self.elements.get(number)
@@ -118,6 +119,7 @@ class Header:
             if raw.isascii() and b"\\" not in raw and b"\x1b" not in raw:
                 return str(raw, "ascii").replace("\0", " ").strip()
         vr = self.vr(number)
+        vr = told if vr == "UN" and told else vr
         if vr in NUMBER_CODES or vr in {"AT", "US or SS"}:
             return self._numbers(number, vr)
         if vr == "SQ" or vr[-2:].encode() in BULK_VRS:
@@ -154,6 +156,33 @@ class Header:
     def _order(self) -> str:
         return ">" if self.codec.big_endian else "<"
 
+    def text_at(self, path: Sequence[int], creator: str, vr: str) -> str:
+        """Return the text of an element in the first items of sequences.
+
+        It is '' when there is none, or none that can be read. Private elements are named
+        without their block, ``gggg00ee``; `creator` has them. `vr` is that of the element, for
+        encodings that do not tell it.
+        """
+        holder: Header | None = self
+        for tag in path[:-1]:
+            found = holder.place_of(tag, creator) if holder else None
+            holder = holder.first_item(found, "SQ") if holder and found else None
+        found = holder.place_of(path[-1], creator) if holder else None
+        try:
+            return holder.text(found, vr) if holder and found else ""
+        except Malformed:
+            return ""
+
+    def place_of(self, tag: int, creator: str) -> int | None:
+        """Return the tag under which an element is here, None when it is not."""
+        if not tag >> 16 & 1:
+            return tag if tag in self.elements else None
+        group = tag & 0xFFFF0000
+        blocks = (block for block in _PRIVATE_CREATORS if group | block in self.elements)
+        mine = (block for block in blocks if self.text(group | block) == creator)
+        places = (group | block << 8 | tag & 0xFF for block in mine)
+        return next((place for place in places if place in self.elements), None)
+
     def number(self, tag: int | str, default: int = 0) -> int:
         """Return the first value of an element as a whole number, `default` when absent.
 
@@ -171,10 +200,11 @@ class Header:
             number = tag if isinstance(tag, int) else tag_of(tag)
             return fault(number, self.elements[number][1], "not a whole number")
 
-    def first_item(self, tag: int) -> "Header | None":
-        """Return the first item of a sequence, None when there is none."""
+    def first_item(self, tag: int, told: str = "") -> "Header | None":
+        """Return the first item of a sequence, None when there is none; `told` as in `text`."""
         found = self.elements.get(tag)
-        if found is None or found[2] < HEADER or self.vr(tag) != "SQ":
+        vr = self.vr(tag)
+        if found is None or found[2] < HEADER or (told if vr == "UN" and told else vr) != "SQ":
             return None
         kept = self.value(tag)
         scanner = Scanner(self.transfer_syntax_uid)

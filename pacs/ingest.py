@@ -19,15 +19,15 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from pacs import charsets, header, part10
 from pacs.part10 import Head, Provenance
-from storage.archive import attributes, incidents, instances, quarantine
+from storage.archive import attributes, custom, incidents, instances, quarantine
 from storage.archive.incidents import Incident, Kind
-from storage.archive.model import Outcome, ReceivedInstance, Verdict
+from storage.archive.model import Custom, Outcome, ReceivedInstance, Verdict
 from storage.archive.quarantine import Held, Reason
 from storage.base.clock import utc_now
 from storage.base.errors import Conflict, ImagingError, Malformed, NotFound, StoreUnavailable
@@ -56,21 +56,40 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What was found in an object: `sound` is what the index keeps, else it has a `fault`."""
+
+    head: Head | None
+    sound: Mapping[str, str] | None = None
+    fault: ImagingError | None = None
+    warnings: Sequence[str] = ()
+    """What was odd in its texts."""
+    custom: Mapping[Custom, str] = field(default_factory=dict)
+    """Texts of attributes that an operator added."""
+
+
+@dataclass(frozen=True, slots=True)
 class Examined:
-    """A received object that was read: `sound` is what the index keeps, else it has a `fault`."""
+    """A received object that was read."""
 
     record: SpoolRecord
     placed: Placed
     dataset_size: int
     dataset_sha256: str
     received_at: datetime
-    head: Head | None
-    sound: Mapping[str, str] | None = None
-    fault: ImagingError | None = None
+    judged: Judged
     member: Member | None = None
     """Which object of the record it is, when that is a pack."""
-    warnings: Sequence[str] = ()
-    """What was odd in its texts."""
+
+    @property
+    def head(self) -> Head | None:
+        """What stands before the dataset, if it could be read."""
+        return self.judged.head
+
+    @property
+    def sound(self) -> Mapping[str, str] | None:
+        """What the index keeps, None of an object with a fault."""
+        return self.judged.sound
 
     @property
     def provenance(self) -> Provenance | None:
@@ -102,6 +121,10 @@ class _Pages(threading.local):
 _pages: Final = _Pages()
 
 
+class _Outdated(Exception):
+    """Objects were examined for other attributes than the index has by now."""
+
+
 class _Rotten(Exception):
     """The bytes of a spool record are not those that were received."""
 
@@ -113,6 +136,8 @@ class Ingest:
         self._engine = engine
         self._store = store
         self._spool = spool
+        self._custom: tuple[Custom, ...] = ()
+        """Attributes that an operator added, as the last batch found them."""
 
     def run_once(self, limit: int = BATCH) -> int:
         """Take the oldest `limit` records and return how many were taken.
@@ -152,23 +177,40 @@ class Ingest:
     def _take(self, records: Sequence[SpoolRecord]) -> list[Ingested]:
         read = [one for record in records for one in self._examine(record)]
         examined = [one for one in read if isinstance(one, Examined)]
+        aside = [one for one in read if isinstance(one, Ingested)]
+        taken = [*{one.record.name: one.record for one in examined}.values()]
         self._store_objects(examined)
-        with transaction(self._engine) as session:
-            ingested = _index(session, examined)
+        try:
+            with transaction(self._engine) as session:
+                self._require_current(session)
+                ingested = _index(session, examined)
+        except _Outdated:
+            return self._take(taken) + aside
         self._take_out(examined, ingested)
-        for record in {one.record.name: one.record for one in examined}.values():
+        for record in taken:
             if self._store.settles:
                 self._spool.settle(record)
             else:
                 self._spool.remove(record)
         _report(ingested)
-        return ingested + [one for one in read if isinstance(one, Ingested)]
+        return ingested + aside
+
+    def _require_current(self, session: Session) -> None:
+        """Raise `_Outdated` when an operator has added or removed an attribute meanwhile."""
+        current = tuple(replace(one, whole=True) for one in custom.current(session))
+        if current != self._custom:
+            self._custom = current
+            raise _Outdated
 
     def _examine(self, record: SpoolRecord) -> list[Examined | Ingested]:
         """Read a record; nothing when another process has finished it meanwhile."""
         try:
             with _content(record) as content:
-                return [*_read_pack(record, content)] if record.packed else [_read(record, content)]
+                return (
+                    [*_read_pack(record, content, self._custom)]
+                    if record.packed
+                    else [_read(record, content, self._custom)]
+                )
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -250,28 +292,28 @@ def _content(record: SpoolRecord) -> Iterator[memoryview]:
                 content.release()
 
 
-def _read(record: SpoolRecord, content: memoryview) -> Examined:
+def _read(record: SpoolRecord, content: memoryview, wanted: Sequence[Custom]) -> Examined:
     offset = len(content) - record.dataset_size
     if offset < 0:
         raise _Rotten("cut short")
     start, dataset = bytes(content[:offset]), content[offset:]
     try:
         sha256 = _checked(dataset, record.checksum)
-        head, sound, fault, warnings = _judged(start, dataset)
+        judged = _judged(start, dataset, wanted)
     finally:
         dataset.release()
+    head, sound = judged.head, judged.sound
     if head is not None and sound:
         key = keys.instance_key(sound["StudyInstanceUID"], head.transfer_syntax_uid, sha256)
     else:
         key = keys.quarantine_key(sha256, record.name)
     placed = Placed(key, offset, offset, sha256)
-    size, received_at = record.dataset_size, record.received_at
-    return Examined(
-        record, placed, size, sha256, received_at, head, sound, fault, warnings=warnings
-    )
+    return Examined(record, placed, record.dataset_size, sha256, record.received_at, judged)
 
 
-def _read_pack(record: SpoolRecord, content: memoryview) -> Iterator[Examined]:
+def _read_pack(
+    record: SpoolRecord, content: memoryview, wanted: Sequence[Custom]
+) -> Iterator[Examined]:
     found, end = members(content)
     if end < len(content) or len(found) < record.objects:
         raise _Rotten(f"{len(content) - end} bytes of a pack are of no object")
@@ -282,14 +324,12 @@ def _read_pack(record: SpoolRecord, content: memoryview) -> Iterator[Examined]:
         dataset = content[member.dataset_offset : member.end]
         try:
             sha256 = _checked(dataset, member.checksum)
-            head, sound, fault, warnings = _judged(start, dataset)
+            judged = _judged(start, dataset, wanted)
         finally:
             dataset.release()
         placed = Placed(key, member.dataset_offset, 0, whole)
         size, received_at = member.dataset_size, member.received_at
-        yield Examined(
-            record, placed, size, sha256, received_at, head, sound, fault, member, warnings
-        )
+        yield Examined(record, placed, size, sha256, received_at, judged, member)
 
 
 def _checked(dataset: memoryview, checksum: str) -> str:
@@ -299,18 +339,18 @@ def _checked(dataset: memoryview, checksum: str) -> str:
     return hashlib.sha256(dataset).hexdigest()
 
 
-def _judged(
-    start: bytes, dataset: memoryview
-) -> tuple[Head | None, Mapping[str, str] | None, ImagingError | None, Sequence[str]]:
-    """Return the head, what the index keeps or what is wrong, and what was odd in the texts."""
+def _judged(start: bytes, dataset: memoryview, wanted: Sequence[Custom]) -> Judged:
+    """Read the header of an object, also for what an operator `wanted`."""
     head = None
     try:
         head = part10.read_head(start)
         found = header.scan(dataset, head.transfer_syntax_uid)
         header.check(found, head.sop_class_uid, head.sop_instance_uid)
-        return head, found.attributes(attributes.STORED), None, found.warnings
+        kept = found.attributes(attributes.STORED)
     except (Malformed, Conflict) as fault:
-        return head, None, fault, ()
+        return Judged(head, fault=fault)
+    custom_texts = {one: found.text_at(one.path, one.creator, one.vr) for one in wanted}
+    return Judged(head, kept, None, found.warnings, custom_texts)
 
 
 def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
@@ -322,7 +362,7 @@ def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
         done = Ingested(
             one.record,
             outcome.verdict if outcome else None,
-            outcome.detail if outcome else str(one.fault),
+            outcome.detail if outcome else str(one.judged.fault),
         )
         if done.held and one.member is None:
             quarantine.hold(session, _held(one, outcome))
@@ -335,7 +375,7 @@ def _unread(done: Sequence[tuple[Examined, Ingested]]) -> list[Incident]:
     """Return an incident for each study whose texts could only be guessed."""
     noticed: dict[str, Incident] = {}
     for one, became in done:
-        unknown = [text for text in one.warnings if charsets.UNKNOWN in text]
+        unknown = [text for text in one.judged.warnings if charsets.UNKNOWN in text]
         if not unknown or one.sound is None or became.verdict is not Verdict.STORED:
             continue
         study, patient = (one.sound.get(key, "") for key in ("StudyInstanceUID", "PatientID"))
@@ -356,6 +396,7 @@ def _received(one: Examined, attributes: Mapping[str, str]) -> ReceivedInstance:
         dataset_sha256=one.dataset_sha256,
         received_at=one.received_at,
         source_ae_title=one.provenance.source_ae_title if one.provenance else "",
+        custom=one.judged.custom,
     )
 
 
@@ -363,8 +404,8 @@ def _held(one: Examined, outcome: Outcome | None) -> Held:
     head, provenance = one.head, one.provenance
     return Held(
         received_at=one.received_at,
-        reason=Reason(outcome.reason) if outcome else _reason(one.fault),
-        detail=outcome.detail if outcome else str(one.fault)[:SHOWN_TEXT],
+        reason=Reason(outcome.reason) if outcome else _reason(one.judged.fault),
+        detail=outcome.detail if outcome else str(one.judged.fault)[:SHOWN_TEXT],
         wire=provenance.wire if provenance else "",
         source_ae_title=provenance.source_ae_title if provenance else "",
         address=provenance.address if provenance else "",

@@ -90,7 +90,7 @@ def condition(
     Malformed
         The value is none of the attribute's VR; the text names the keyword.
     """
-    wanted = _values(attribute, value)
+    wanted = values_of(attribute, value)
     if attribute.matching is Matching.NONE or not wanted:
         return None
     try:
@@ -101,7 +101,7 @@ def condition(
         raise Malformed(f"{attribute.keyword}: {error}") from error
 
 
-def _values(attribute: Attribute, value: str) -> tuple[str, ...]:
+def values_of(attribute: Attribute, value: str) -> tuple[str, ...]:
     """Return the values of a key, none when it is universal."""
     text = value.replace("\0", "")
     if attribute.vr in BACKSLASH_VRS:
@@ -115,13 +115,14 @@ def _values(attribute: Attribute, value: str) -> tuple[str, ...]:
 
 
 def _uids(attribute: Attribute, wanted: tuple[str, ...], _level: Level) -> Condition:
-    _check_uids(wanted)
+    check_uids(wanted)
     held = column_of(attribute)
     reach = Reach.INDEX if attribute.keyword in _UNIQUE else Reach.WALK
-    return Condition(_is_one_of(held, wanted), reach)
+    return Condition(is_one_of(held, wanted), reach)
 
 
-def _check_uids(wanted: tuple[str, ...]) -> None:
+def check_uids(wanted: tuple[str, ...]) -> None:
+    """Raise `Malformed` unless all of them are UIDs."""
     if not all(map(is_uid, wanted)):
         raise Malformed("not a UID or a list of UIDs")
 
@@ -138,8 +139,8 @@ def _members(attribute: Attribute, wanted: tuple[str, ...], _level: Level) -> Co
     """Match any member of a list that the archive keeps of a study."""
     held = column_of(attribute)
     if attribute.vr not in WILD_VRS:
-        _check_uids(wanted)
-    exact = [text for text in wanted if not _is_wild(attribute, text)]
+        check_uids(wanted)
+    exact = [text for text in wanted if not is_wild(attribute, text)]
     clauses = [
         _any_member(func.unnest(held), attribute, text) for text in wanted if text not in exact
     ]
@@ -162,9 +163,9 @@ def _texts(attribute: Attribute, wanted: tuple[str, ...], level: Level) -> Condi
             or_(*(_any_member(func.unnest(values), attribute, text) for text in wanted))
         )
     clauses = [
-        _like(_start(attribute, held, text), text) for text in wanted if _is_wild(attribute, text)
+        like(_start(attribute, held, text), text) for text in wanted if is_wild(attribute, text)
     ]
-    exact = tuple(text for text in wanted if not _is_wild(attribute, text))
+    exact = tuple(text for text in wanted if not is_wild(attribute, text))
     if exact:
         clauses.append(_exactly(attribute, held, exact))
     if attribute.keyword == "Modality" and len(exact) == len(wanted):
@@ -178,10 +179,10 @@ def _exactly(
     attribute: Attribute, held: Column[Any], wanted: tuple[str, ...]
 ) -> ColumnElement[bool]:
     if attribute.keyword not in _START_INDEXED:
-        return _is_one_of(held, wanted)
+        return is_one_of(held, wanted)
     starts = tuple(text[: tables.INDEXED_CHARACTERS] for text in wanted)
-    found = _is_one_of(tables.start_of(held), starts)
-    return found if starts == wanted else and_(found, _is_one_of(held, wanted))
+    found = is_one_of(tables.start_of(held), starts)
+    return found if starts == wanted else and_(found, is_one_of(held, wanted))
 
 
 def _start(attribute: Attribute, held: Column[Any], pattern: str) -> ColumnElement[Any]:
@@ -201,11 +202,13 @@ def _text_reach(attribute: Attribute, text: str) -> Reach:
     return Reach.INDEX if indexed else Reach.WALK
 
 
-def _is_wild(attribute: Attribute, text: str) -> bool:
+def is_wild(attribute: Attribute, text: str) -> bool:
+    """Whether a value has wild cards where the VR allows them."""
     return attribute.vr in WILD_VRS and WILD.search(text) is not None
 
 
-def _is_one_of(held: ColumnElement[Any], wanted: tuple[str, ...]) -> ColumnElement[bool]:
+def is_one_of(held: ColumnElement[Any], wanted: tuple[str, ...]) -> ColumnElement[bool]:
+    """Match any of some values."""
     if len(wanted) == 1:
         return held == wanted[0]
     return held == any_(literal([*wanted], ARRAY(Text)))
@@ -217,11 +220,12 @@ def _any_member(
     text: str,
 ) -> ColumnElement[bool]:
     member = values.column_valued("member")
-    matches = _like(member, text) if _is_wild(attribute, text) else member == text
+    matches = like(member, text) if is_wild(attribute, text) else member == text
     return select(member).where(matches).exists()
 
 
-def _like(held: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
+def like(held: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
+    """Match a pattern with the wild cards of DICOM."""
     return held.like(_escape(pattern).replace("*", "%").replace("?", "_"), escape=ESCAPE)
 
 
@@ -240,7 +244,9 @@ def _names(
     table = tables.studies if at_study else _TABLES[attribute.level]
     held = table.c[attribute.column + tables.KEY_SUFFIX]
     found = [
-        _pattern(held, text) if WILD.search(names.fold(text)) else _words(held, text, fuzzy=fuzzy)
+        pattern_of_name(held, text)
+        if WILD.search(names.fold(text))
+        else words(held, text, fuzzy=fuzzy)
         for text in wanted
     ]
     if any(one is None for one in found):
@@ -262,7 +268,7 @@ def _name_is_indexed(text: str) -> bool:
     return folded.isascii() and (begins_word or _TRIGRAM.search(folded) is not None)
 
 
-def _words(held: Column[Any], text: str, *, fuzzy: bool) -> ColumnElement[bool] | None:
+def words(held: Column[Any], text: str, *, fuzzy: bool) -> ColumnElement[bool] | None:
     """Every word of the key is a word of the name, or with `fuzzy` begins one."""
     end = "%" if fuzzy else " %"
     clauses = [
@@ -272,7 +278,7 @@ def _words(held: Column[Any], text: str, *, fuzzy: bool) -> ColumnElement[bool] 
     return and_(*clauses) if clauses else None
 
 
-def _pattern(held: Column[Any], text: str) -> ColumnElement[bool] | None:
+def pattern_of_name(held: Column[Any], text: str) -> ColumnElement[bool] | None:
     """Every group of the key matches a whole group of the name."""
     folded = [names.fold(group) for group in text.split("=")]
     clauses = [_group(held, group) for group in folded if not is_universal(group)]
@@ -313,12 +319,12 @@ _IN_GROUP: Final = {"*": "[^=]*", "?": "[^=]"}
 
 def _dates(attribute: Attribute, wanted: tuple[str, ...], _level: Level) -> Condition:
     held = column_of(attribute)
-    return Condition(or_(*(_between(held, *date_ends(text)) for text in wanted)))
+    return Condition(or_(*(between(held, *date_ends(text)) for text in wanted)))
 
 
 def _times(attribute: Attribute, wanted: tuple[str, ...], _level: Level) -> Condition:
     held = key_of(attribute)
-    return Condition(or_(*(_between(held, *time_ends(text)) for text in wanted)))
+    return Condition(or_(*(between(held, *time_ends(text)) for text in wanted)))
 
 
 def key_of(attribute: Attribute) -> Column[Any]:
@@ -341,7 +347,7 @@ def time_ends(text: str) -> tuple[str, str]:
     )
 
 
-def _between(held: ColumnElement[Any], low: str, high: str) -> ColumnElement[bool]:
+def between(held: ColumnElement[Any], low: str, high: str) -> ColumnElement[bool]:
     """Match a range with both ends inside; what is empty matches none."""
     if low and low == high:
         return held == low
@@ -360,7 +366,7 @@ def combined(day: Attribute, moment: Attribute, days: str, moments: str) -> Cond
     Malformed
         A value is none of its VR; the text names the keyword.
     """
-    first, second = _values(day, days), _values(moment, moments)
+    first, second = values_of(day, days), values_of(moment, moments)
     if len(first) != 1 or len(second) != 1:
         return None
     low_day, high_day = _named(day, date_ends, first[0])
@@ -372,8 +378,8 @@ def combined(day: Attribute, moment: Attribute, days: str, moments: str) -> Cond
     if high_day:
         last = high_time or "24"
         inside.append(tuple_(date, time) <= tuple_(literal(high_day), literal(last)))
-    untimed = and_(time == "", _between(date, low_day, high_day))
-    return Condition(and_(_between(date, low_day, high_day), or_(and_(*inside), untimed)))
+    untimed = and_(time == "", between(date, low_day, high_day))
+    return Condition(and_(between(date, low_day, high_day), or_(and_(*inside), untimed)))
 
 
 def _named(

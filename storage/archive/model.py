@@ -17,6 +17,23 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Custom:
+    """An attribute that an operator added to the index."""
+
+    id: int
+    name: str
+    """As queries name it: keywords or tags, dotted; a private element as ``gggg00ee``."""
+    path: tuple[int, ...]
+    """Its tag after those of the sequences that it is in; a private element without its block."""
+    creator: str
+    """Private Creator of its private elements, '' when it has none."""
+    vr: str
+    level: Level
+    whole: bool = True
+    """Whether the instances that were there before it have been read for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReceivedInstance:
     """One object on its way into the index.
 
@@ -35,6 +52,8 @@ class ReceivedInstance:
     dataset_sha256: str
     received_at: datetime
     source_ae_title: str = ""
+    custom: Mapping[Custom, str] = field(default_factory=dict)
+    """Texts of attributes that an operator added."""
 
 
 class Verdict(StrEnum):
@@ -73,6 +92,8 @@ class Query:
     """Match each word of a person name as a prefix (fuzzy semantic matching)."""
     combined_datetime: bool = False
     """Match date and time ranges as one interval (PS3.4 C.2.2.2.5.1)."""
+    custom: tuple[Custom, ...] = ()
+    """Attributes that an operator added and that are matched, under their name, or returned."""
 
 
 Match = Mapping[str, Any]

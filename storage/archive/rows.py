@@ -58,7 +58,8 @@ def time_text(moment: time) -> str:
     return f"{moment:%H%M%S.%f}"
 
 
-def _date(text: str) -> str:
+def date_key(text: str) -> str:
+    """Return YYYYMMDD of a DA, '' when it is none."""
     try:
         day = temporal.parse_da(text)
     except Malformed:
@@ -66,7 +67,8 @@ def _date(text: str) -> str:
     return date_text(day) if day else ""
 
 
-def _time_key(text: str) -> str:
+def time_key(text: str) -> str:
+    """Return HHMMSS.FFFFFF of a TM, '' when it is none."""
     try:
         moment = temporal.parse_tm(text)
     except Malformed:
@@ -109,7 +111,7 @@ def _filler(attribute: Attribute) -> _Filler:
     if attribute.number:
         convert = _integer
     elif attribute.vr == "DA":
-        convert = _date
+        convert = date_key
     elif attribute.multiple and attribute.vr not in BACKSLASH_VRS:
         convert = _members
     return _Filler(
@@ -118,7 +120,7 @@ def _filler(attribute: Attribute) -> _Filler:
         empty=None if attribute.number else "",
         convert=convert,
         key=key_column(attribute),
-        convert_key=name_key if attribute.matching is Matching.NAME else _time_key,
+        convert_key=name_key if attribute.matching is Matching.NAME else time_key,
     )
 
 

@@ -39,10 +39,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
-from storage.archive import matching, tables
+from storage.archive import custom, custom_matching, custom_rows, matching, tables
 from storage.archive.attributes import Attribute, Matching, visible
 from storage.archive.matching import Condition, Reach
-from storage.archive.model import Level, Match, Page, Query
+from storage.archive.model import Custom, Level, Match, Page, Query
 from storage.archive.tables import INSTANCE_NUMBER, LAST_NUMBER, SERIES_NUMBER
 from storage.base.errors import Malformed
 from storage.db.engine import Engine, Session, transaction
@@ -111,6 +111,8 @@ class _Search:
     """Whether a condition is about the patient's own row."""
     counts: bool
     """Whether the numbers of a patient's studies, series and instances are wanted."""
+    custom: tuple[Custom, ...]
+    """Attributes that an operator added and that are wanted."""
 
 
 def find(
@@ -178,11 +180,16 @@ def iterate(engine: Engine, query: Query, limit: int) -> Iterator[Match]:
 def unsupported(query: Query) -> frozenset[str]:
     """Return the keywords that are not returned, or not matched though a value is given."""
     known = visible(query.level)
+    added = {one.name for one in query.custom}
     return frozenset(
         keyword
         for keyword, value in query.keys.items()
-        if keyword not in known
-        or (known[keyword].matching is Matching.NONE and not matching.is_universal(value))
+        if (keyword not in known and keyword not in added)
+        or (
+            keyword in known
+            and known[keyword].matching is Matching.NONE
+            and not matching.is_universal(value)
+        )
     )
 
 
@@ -197,6 +204,10 @@ def _read(query: Query) -> _Search:
         condition = matching.condition(attribute, value, query.level, fuzzy=query.fuzzy)
         if condition is not None:
             found.append((attribute, condition))
+    for one in query.custom:
+        condition = custom_matching.condition(one, query.keys.get(one.name, ""), fuzzy=query.fuzzy)
+        if condition is not None:
+            found.append((custom_matching.attribute_of(one), condition))
     return _Search(
         level=query.level,
         conditions=tuple(condition.clause for _, condition in found),
@@ -205,6 +216,7 @@ def _read(query: Query) -> _Search:
         probe=tuple(one.clause for _, one in found if one.reach is Reach.PROBE),
         of_patient=any(key.level is Level.PATIENT for key, _ in found),
         counts=query.level is Level.PATIENT or not query.keys.keys().isdisjoint(_PATIENT_COUNTS),
+        custom=query.custom,
     )
 
 
@@ -268,6 +280,8 @@ def _step(
         (_place(row, search.level), _match(row, search.level, counts.get(row[_PATIENT], {})))
         for row in found
     ]
+    if search.custom:
+        rows = _with_custom(session, search, rows)
     if len(rows) == wanted:
         return rows, rows[-1][0]
     return rows, (*edge, *_BEHIND[search.level]) if edge else None
@@ -439,6 +453,34 @@ def _shown(attribute: Attribute, value: str | int | Sequence[str] | None) -> Any
     if attribute.multiple and isinstance(value, str):
         return tuple(value.split("\\"))
     return value
+
+
+def _with_custom(
+    session: Session, search: _Search, found: list[tuple[Position, Match]]
+) -> list[tuple[Position, Match]]:
+    """Add the values of attributes that an operator added; '' where there is none."""
+    rows = [_row_ids(place) for place, _ in found]
+    ids = {level: [row[level] for row in rows if level in row] for level in custom.LEVELS}
+    values = custom_rows.values(session, search.custom, ids)
+    return [
+        (
+            place,
+            {
+                **match,
+                **{one.name: values.get((one.id, row[one.level]), "") for one in search.custom},
+            },
+        )
+        for (place, match), row in zip(found, rows, strict=True)
+    ]
+
+
+def _row_ids(place: Position) -> dict[Level, int]:
+    """Return the numbers of the rows of an answer: each level's order ends with one."""
+    return {
+        level: int(place[last])
+        for level, last in zip(custom.LEVELS, (2, 4, 6), strict=True)
+        if last < len(place)
+    }
 
 
 def _count(session: Session, patient_ids: Collection[int]) -> dict[int, dict[str, int]]:

@@ -1,6 +1,6 @@
 """Many rows in one statement, counters once per batch."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -10,9 +10,9 @@ from sqlalchemy import JSON, Table, Text, bindparam, cast, column, func, select,
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
-from storage.archive import rows, tables
+from storage.archive import custom_rows, rows, tables
 from storage.archive.holdings import Series, Study
-from storage.archive.model import Level, ReceivedInstance
+from storage.archive.model import Custom, Level, ReceivedInstance
 from storage.archive.patients import Patient
 from storage.db.engine import Session
 
@@ -59,7 +59,8 @@ def write(session: Session, added: Sequence[Placed]) -> None:
     _write_patients(session, people, changed_at)
     _insert_studies(session, [one for one in studies if one.id is None])
     _insert_series(session, [one for one in series if one.id is None])
-    _insert(session, tables.instances, "sop_instance_uid", [*map(_instance_row, added)])
+    ids = _insert(session, tables.instances, "sop_instance_uid", [*map(_instance_row, added)])
+    custom_rows.write(session, _custom(added, ids))
     _count(session, studies, series, changed_at)
     _fill(session, tables.series, series)
     _fill(session, tables.studies, studies)
@@ -153,6 +154,16 @@ def _instance_row(placed: Placed) -> dict[str, object]:
         "source_ae_title": rows.clean(one.source_ae_title),
         "received_at": one.received_at,
     }
+
+
+def _custom(added: Sequence[Placed], ids: Mapping[str, int]) -> Iterator[tuple[Custom, int, str]]:
+    """Yield the values of attributes that an operator added, with the row that has each."""
+    for one, series in added:
+        if one.custom:
+            uid = one.attributes["SOPInstanceUID"]
+            rows = {Level.STUDY: series.study.id, Level.SERIES: series.id, Level.IMAGE: ids[uid]}
+            for attribute, sent in one.custom.items():
+                yield attribute, custom_rows.row_of(attribute, rows), sent
 
 
 # Patients

@@ -24,6 +24,7 @@ COMMANDS = (
     *("quarantine", "quarantine list", "quarantine export", "quarantine discard"),
     *("user", "user add", "user link", "user list", "user password", "user role"),
     *("user disable", "user enable"),
+    *("attribute", "attribute add", "attribute list", "attribute remove", "reindex"),
 )
 
 

@@ -8,7 +8,7 @@ where the text is made: `pacs.series_metadata.instance_json`.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -91,20 +91,21 @@ def _xml(
     parts: Parts, found: Sequence[Series], url: str, chosen: Offer, boundary: str
 ) -> tuple[str, Iterator[bytes]]:
     """Return the Content-Type and the body: a document for each instance."""
-    decoded = _decoded(parts, found, url)
+    objects = decoded(parts, found, url)
     if not chosen.multipart:
-        return media.DICOM_XML, map(dicom_xml.encode, decoded)
+        return media.DICOM_XML, map(dicom_xml.encode, objects)
     content_type = multipart.content_type(media.DICOM_XML, boundary)
-    return content_type, models.xml_parts(decoded, boundary)
+    return content_type, models.xml_parts(objects, boundary)
 
 
-def _decoded(parts: Parts, found: Sequence[Series], url: str) -> Iterator[Mapping[str, Any]]:
+def decoded(parts: Parts, found: Sequence[Series], url: str) -> Iterator[dict[str, Any]]:
+    """Yield the DICOM JSON Model object of each instance."""
     root = dicom_json.encode(url)[1:-1]
     for series in found:
         if series.metadata:
             yield from msgspec.json.decode(_text(series, root))
         else:
-            yield from map(msgspec.json.decode, _objects(parts, [series], url))
+            yield from (msgspec.json.decode(text) for text in _objects(parts, [series], url))
 
 
 # Series that have settled

