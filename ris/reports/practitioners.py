@@ -15,10 +15,16 @@ from storage.db.engine import Session
 NAME_MAX = 250
 
 
-def put(session: Session, practitioner: Practitioner, caller: str | None = None) -> Practitioner:
+def put(
+    session: Session,
+    practitioner: Practitioner,
+    caller: str | None = None,
+    credential: str = "",
+) -> Practitioner:
     """Register a person, or change one; versions that were signed keep what stood there then.
 
     `caller` is the token or account that acts as this person; nobody else does from now on.
+    `credential` names the person's key at the signing provider.
 
     Raises
     ------
@@ -39,6 +45,7 @@ def put(session: Session, practitioner: Practitioner, caller: str | None = None)
     if caller is not None:
         _let_go(session, caller)
     values = {**texts, "may_approve": practitioner.may_approve, "caller": caller}
+    values["credential"] = check_short(credential, "/credential", NAME_MAX)
     statement = insert(PractitionerRow).values(**values, created_at=utc_now())
     session.execute(
         statement.on_conflict_do_update(index_elements=["code"], set_=values).execution_options(
@@ -74,6 +81,12 @@ def get(session: Session, code: str) -> Practitioner:
     if row is None:
         raise Missing(Fault("no_practitioner"))
     return _practitioner(row)
+
+
+def credential_of(session: Session, code: str) -> str:
+    """Return the name of a person's key at the signing provider, '' when there is none."""
+    row = session.get(PractitionerRow, code)
+    return row.credential if row else ""
 
 
 def list_all(session: Session) -> Sequence[Practitioner]:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -23,6 +23,8 @@ class PractitionerRow(Base):
     may_approve: Mapped[bool]
     caller: Mapped[str | None] = mapped_column(unique=True)
     """The token or account that acts as this person."""
+    credential: Mapped[str] = mapped_column(server_default="")
+    """Names the person's key at the signing provider."""
     created_at: Mapped[Instant]
 
 
@@ -111,3 +113,37 @@ class SecondReadingRow(Base):
     read_at: Mapped[Instant]
 
     __table_args__ = (Index("ix_report_second_readings_report_id", "report_id"),)
+
+
+class DocumentRow(Base):
+    """The signed paper of one version, and the evidence of its signature."""
+
+    __tablename__ = "report_documents"
+
+    id: Mapped[Key]
+    report_id: Mapped[int] = mapped_column(ForeignKey("reports.id"))
+    revision: Mapped[int]
+    object_key: Mapped[str]
+    size: Mapped[int]
+    sha256: Mapped[str]
+    method: Mapped[str]
+    qualified: Mapped[bool]
+    level: Mapped[str]
+    algorithm: Mapped[str]
+    subject: Mapped[str]
+    issuer: Mapped[str]
+    serial_number: Mapped[str]
+    certificate: Mapped[bytes] = mapped_column(LargeBinary)
+    signed_at: Mapped[Instant]
+    time_stamped_at: Mapped[datetime | None]
+
+    __table_args__ = (UniqueConstraint("report_id", "revision"),)
+
+
+class LetterheadRow(Base):
+    __tablename__ = "report_letterheads"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    texts: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    logo: Mapped[bytes] = mapped_column(LargeBinary)
+    changed_at: Mapped[Instant]

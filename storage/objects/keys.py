@@ -3,6 +3,7 @@
     instance      aa/bb/<study>/<object>
     pack          aa/<pack>                    small instances, many to an object
     metadata      aa/bb/<study>/<part of its hash>    of a series; can be made again
+    document      aa/bb/<report>/<part of its hash>   the signed paper of a report
     quarantine    00/<aa>/<object>/<reception>
 
 Every part is lower-case hex, so a key is safe as a path and as an S3 key, the
@@ -19,6 +20,8 @@ from storage.base.errors import Malformed
 STUDY_HEX = 40
 METADATA_HEX: Final = 48
 """Digits of the last part of a metadata object's key: an instance has more."""
+DOCUMENT_HEX: Final = 56
+"""The same of a document's: between both."""
 _KEY: Final = re.compile(r"[0-9a-f]+(/[0-9a-f]+)*")
 _PREFIX: Final = re.compile(r"([0-9a-f]+/)*[0-9a-f]*")
 
@@ -49,6 +52,11 @@ def instance_key(study_instance_uid: str, transfer_syntax_uid: str, dataset_sha2
 def metadata_key(study_instance_uid: str, sha256: str) -> str:
     """Return the key of the metadata object of a series, from the hash of its bytes."""
     return f"{_study_folder(study_instance_uid)}/{sha256[:METADATA_HEX]}"
+
+
+def document_key(report_uid: str, sha256: str) -> str:
+    """Return the key of the signed paper of a report, from the hash of its bytes."""
+    return f"{_study_folder(report_uid)}/{sha256[:DOCUMENT_HEX]}"
 
 
 def _study_folder(study_instance_uid: str) -> str:

@@ -19,7 +19,10 @@ router = APIRouter(
 
 
 class PractitionerRequest(BaseModel):
-    """A person; `caller` is the prefix of the token that acts as this person."""
+    """A person; `caller` is the account, or the prefix of the token, that acts as this person.
+
+    `credential` names the person's key at the signing provider.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +31,7 @@ class PractitionerRequest(BaseModel):
     licence_number: str = ""
     may_approve: bool = False
     caller: str | None = None
+    credential: str = ""
 
 
 @router.get("")
@@ -44,4 +48,4 @@ def put_practitioner(
     person = Practitioner(
         code, body.name, body.qualification, body.licence_number, body.may_approve
     )
-    return practitioners.put(session, person, body.caller)
+    return practitioners.put(session, person, body.caller, body.credential)

@@ -98,7 +98,8 @@ class ReportSearch(_Request):
 
 def person_of(request: Request, session: Session) -> Practitioner:
     """Return who acts; `NotAllowed` when the caller is no practitioner."""
-    return practitioners.acting(session, deps.caller_of(request).prefix)
+    caller = deps.caller_of(request)
+    return practitioners.acting(session, caller.user or caller.prefix)
 
 
 @router.get("")
