@@ -19,9 +19,9 @@ import numpy as np
 
 from pacs import contexts, decoders, encoders, targets
 from pacs.decoding import LENGTHS, Answer, Request
-from pacs.drawing import Drawing
+from pacs.drawing import Drawing, Sheet
 from pacs.frames import ImagePixel
-from pacs.render import films, pictures
+from pacs.render import films, pictures, waveforms
 from pacs.render.looks import Look
 from pacs.render.options import Window
 from storage.base.errors import Malformed, NotSupported
@@ -33,6 +33,7 @@ DRAWING_CPU_S: Final = 50
 _BYTE: Final = 8
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
+_Asked = Request | Drawing | Sheet
 
 
 def decode(frame: bytes, request: Request) -> tuple[bytes, str]:
@@ -126,6 +127,13 @@ def draw(content: bytes, asked: Drawing) -> bytes:
     return pictures.encode(next(drawn), asked.media_type, options.quality)
 
 
+def draw_sheet(content: bytes, asked: Sheet) -> bytes:
+    """Return the picture of a waveform."""
+    drawn = waveforms.picture(asked.waveform, content)
+    shown = pictures.shown(drawn, asked.options.viewport)
+    return pictures.encode(shown, asked.media_type, asked.options.quality)
+
+
 def _cut(content: bytes, lengths: Sequence[int]) -> Iterator[bytes]:
     at = 0
     for length in lengths:
@@ -151,21 +159,23 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer requests until their stream ends."""
     while len(start := requests.read(LENGTHS.size)) == LENGTHS.size:
         text_length, frame_length = LENGTHS.unpack(start)
-        request = msgspec.json.decode(requests.read(text_length), type=Request | Drawing)
+        request = msgspec.json.decode(requests.read(text_length), type=_Asked)
         content = requests.read(frame_length)
         _limit_time(CPU_S if isinstance(request, Request) else DRAWING_CPU_S)
         told, made = answer(content, request)
         write(answers, told, made)
 
 
-def _made(content: bytes, request: Request | Drawing) -> tuple[bytes, str]:
+def _made(content: bytes, request: _Asked) -> tuple[bytes, str]:
     if isinstance(request, Drawing):
         return draw(content, request), ""
+    if isinstance(request, Sheet):
+        return draw_sheet(content, request), ""
     work = recode if request.target_transfer_syntax_uid else decode
     return work(content, request)
 
 
-def answer(content: bytes, request: Request | Drawing) -> tuple[Answer, bytes]:
+def answer(content: bytes, request: _Asked) -> tuple[Answer, bytes]:
     """Do what is asked; whatever happens is an answer."""
     try:
         made, photometric = _made(content, request)

@@ -9,6 +9,7 @@ import msgspec
 from pacs.decoding import Decoders
 from pacs.render.looks import Look
 from pacs.render.options import Options
+from pacs.render.waveforms import Waveform
 from storage.base.errors import NotSupported
 
 TIMEOUT_S: Final = 60.0
@@ -34,6 +35,14 @@ class Drawing(msgspec.Struct, tag="drawing"):
     """Of each frame of a film; none for a single picture."""
 
 
+class Sheet(msgspec.Struct, tag="sheet"):
+    """What a codec process is asked: to draw the waveform whose samples follow."""
+
+    waveform: Waveform
+    options: Options
+    media_type: str
+
+
 def draw(drawing: Drawing, frames: Sequence[bytes], pool: Decoders | None = None) -> bytes:
     """Return the file that was asked for.
 
@@ -50,6 +59,13 @@ def draw(drawing: Drawing, frames: Sequence[bytes], pool: Decoders | None = None
         raise NotSupported(f"a film of frames with more than {MAX_CONTENT_BYTES} bytes")
     request = msgspec.json.encode(drawing)
     made, _ = (pool or shared()).ask(request, frames, MAX_FILE_BYTES, "rendering")
+    return made
+
+
+def draw_waveform(sheet: Sheet, samples: bytes, pool: Decoders | None = None) -> bytes:
+    """Return the picture that was asked for; errors as `draw`."""
+    request = msgspec.json.encode(sheet)
+    made, _ = (pool or shared()).ask(request, (samples,), MAX_FILE_BYTES, "rendering")
     return made
 
 

@@ -48,6 +48,8 @@ class Options:
     window: Window | None = None
     viewport: Viewport | None = None
     quality: int = DEFAULT_QUALITY
+    language: str = "vi"
+    """Of the words around a report: vi or en."""
 
 
 def read(parameters: Mapping[str, str]) -> Options:

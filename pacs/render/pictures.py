@@ -7,6 +7,7 @@ Everything up to 16 bits goes through one table of all stored values, made once 
 
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -60,7 +61,7 @@ def picture(look: Look, pixels: bytes, photometric: str, options: Options) -> Im
         drawn = _from_palette(look, _stored(look, pixels))
     else:
         drawn = Image.fromarray(_grey(look, pixels, options.window))
-    return _shown(drawn, options.viewport)
+    return shown(drawn, options.viewport)
 
 
 def encode(drawn: Image.Image, media_type: str, quality: int) -> bytes:
@@ -87,6 +88,9 @@ def _grey(look: Look, pixels: bytes, window: Window | None) -> Bytes:
         return np.take(_table(look, chosen), codes)
     values = _wide(look, pixels) * look.slope + look.intercept
     chosen = window or look.window or _spanning(values[np.isfinite(values)])
+    if look.floating and chosen.function == "LINEAR":
+        # C.11.2.1.2.1 counts whole values, which there are none of here
+        chosen = replace(chosen, function="LINEAR_EXACT")
     return _presented(_windowed(values, chosen), inverse=look.inverse)
 
 
@@ -275,7 +279,7 @@ def _halved(pixels: bytes, look: Look) -> Bytes:
 # Size
 
 
-def _shown(drawn: Image.Image, viewport: Viewport | None) -> Image.Image:
+def shown(drawn: Image.Image, viewport: Viewport | None) -> Image.Image:
     """Crop, flip and scale so that the picture fits the viewport, its proportions kept."""
     if viewport is None:
         return drawn

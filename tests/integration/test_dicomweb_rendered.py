@@ -19,7 +19,10 @@ from pydicom.uid import (
 
 from storage.access.tokens import Role
 from tests.fixtures.dicom_files import ct_slice, encode, multi_frame, set_pixels
+from tests.fixtures.dicom_papers import ecg, structured_report
 from tests.fixtures.http import HttpNode, multipart_parts
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
 
 
 @pytest.fixture(scope="module")
@@ -277,12 +280,63 @@ def test_what_cannot_be_has_its_status(client, ct, path, parameters, accept, sta
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_document_is_no_picture(client, pdf):
+def test_an_encapsulated_document_is_given_as_it_is(client, pdf):
     for place in (study, series, instance):
-        answer = client.get(f"{place(pdf)}/rendered")
+        answer = client.get(f"{place(pdf)}/rendered", headers={"Accept": BROWSER})
 
-        assert answer.status_code == 406
-        assert "no image" in answer.json()["detail"]
+        assert answer.headers["content-type"] == "application/pdf"
+        assert answer.headers["content-disposition"] == "inline"
+        assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
+        assert answer.content == b"%PDF-1.4"
+
+
+def test_a_document_is_no_picture(client, pdf):
+    for path, accept in (("thumbnail", "*/*"), ("rendered", "image/jpeg")):
+        assert client.get(f"{instance(pdf)}/{path}", headers={"Accept": accept}).status_code == 406
+    assert client.get(f"{instance(pdf)}/frames/1/rendered").status_code == 404
+
+
+def test_a_report_is_read_in_the_language_of_the_reader(client, shared_http_node):
+    report = structured_report(TextValue="Không thấy <script>alert(1)</script>")
+    shared_http_node.put(report)
+    url = f"{instance(report)}/rendered"
+
+    vietnamese = client.get(url, headers={"Accept": BROWSER})
+    english = client.get(url, headers={"Accept": BROWSER, "Accept-Language": "fr, en;q=0.5"})
+    plain = client.get(url, headers={"Accept": "text/plain"})
+
+    assert vietnamese.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in vietnamese.headers["content-security-policy"]
+    assert "<dt>Người bệnh</dt><dd>NGUYỄN VĂN AN</dd>" in vietnamese.text
+    assert "<dt>Patient</dt>" in english.text
+    assert "<script>" not in vietnamese.text
+    assert vietnamese.headers["etag"] != english.headers["etag"]
+    assert plain.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "Findings: Không thấy <script>" in plain.text
+
+
+def test_a_waveform_is_a_picture_on_paper(client, shared_http_node):
+    recorded = ecg()
+    shared_http_node.put(recorded)
+
+    shown = opened(client.get(f"{instance(recorded)}/rendered?accept=image/png"))
+    small = opened(client.get(f"{series(recorded)}/thumbnail"))
+
+    assert shown.size == (1040, 556)
+    assert small.size == (128, 68)
+
+
+def test_a_study_shows_its_images_before_its_reports(client, shared_http_node):
+    first = ct_slice(SeriesNumber=9)
+    report = structured_report(StudyInstanceUID=first.StudyInstanceUID, SeriesNumber=1)
+    shared_http_node.put(report, first)
+
+    anything = client.get(f"{study(first)}/rendered")
+    text = client.get(f"{study(first)}/rendered", headers={"Accept": "text/html"})
+
+    assert anything.headers["content-type"] == "image/jpeg"
+    assert text.headers["content-type"].startswith("text/html")
+    assert client.get(f"{study(first)}/thumbnail").status_code == 200
 
 
 def test_a_study_is_one_zip_of_its_files(client, shared_http_node):

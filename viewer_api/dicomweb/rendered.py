@@ -13,7 +13,7 @@ from typing import Final
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from pacs.render import options
+from pacs.render import documents, options
 from pacs.render.options import Options, Viewport
 from pacs.series_metadata import Entry
 from storage.access.tokens import Action
@@ -125,11 +125,12 @@ def _series(request: Request, study: str, series: str) -> Target:
 def _study(request: Request, study: str) -> Target:
     found = deps.parts(request).places.of_study(study)
     likely = [entry for series in found for entry in _from_the_middle(series.entries)]
+    likely.sort(key=representations.is_read)  # what is looked at comes first
     return Target([entry for series in found for entry in series.entries], likely)
 
 
 def _from_the_middle(entries: Sequence[Entry]) -> Iterator[Entry]:
-    """Yield the middle one, and the first, which stands in for it when that is no image."""
+    """Yield the middle one, and the first, which stands in for it when that cannot be shown."""
     if entries:
         yield entries[len(entries) // 2]
         yield entries[0]
@@ -147,7 +148,7 @@ def _thumbnail(request: Request, target: Target) -> Response:
 
 
 def _rendered(request: Request, target: Target) -> Response:
-    asked = options.read(request.query_params)
+    asked = replace(options.read(request.query_params), language=_language(request))
     kinds = [*dict.fromkeys(kind for one in target.entries for kind in representations.offers(one))]
     single = [Offer(kind) for kind in kinds if _in_one(kind, target)]
     several = [Offer(kind, multipart=True) for kind in kinds if kind in representations.STILLS]
@@ -155,6 +156,15 @@ def _rendered(request: Request, target: Target) -> Response:
     if chosen is not None and chosen.multipart:
         return _several(request, target, asked, chosen.media_type)
     return _one(request, target, asked, single)
+
+
+def _language(request: Request) -> str:
+    """Return the language that the client prefers, Vietnamese if it does not say."""
+    for wish in request.headers.get("accept-language", "").lower().split(","):
+        language = wish.strip()[:2]
+        if language in documents.LANGUAGES:
+            return language
+    return documents.LANGUAGES[0]
 
 
 def _in_one(kind: str, target: Target) -> bool:
@@ -179,7 +189,12 @@ def _one(request: Request, target: Target, asked: Options, kinds: Sequence[Offer
         except NotSupported as reason:
             fault = fault or reason
             continue
-        return Response(body, headers=contents.validators(etag), media_type=chosen.media_type)
+        headers = {
+            **contents.validators(etag),
+            **representations.headers(chosen.media_type),
+            "Content-Type": representations.content_type(chosen.media_type),
+        }
+        return Response(body, headers=headers)
     raise fault or _not_rendered(kinds)
 
 

@@ -1,22 +1,23 @@
 """What an instance can be shown as, and how that is made (PS3.18 8.7.2, 8.7.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
 
-from pacs import contexts, drawing, frames, header, retrieve
+from pacs import contexts, drawing, frames, header, retrieve, wrapping
 from pacs.drawing import Drawing
 from pacs.header import Header
-from pacs.render import films, groups, looks, pictures
+from pacs.render import documents, films, groups, looks, pictures, waveforms
 from pacs.render.groups import Looks
 from pacs.render.options import Options, Viewport
 from pacs.series_metadata import Entry
-from storage.base.errors import NotSupported
+from storage.base.errors import NotFound, NotSupported
 from viewer_api import media
 from viewer_api.cache import Recent
 from viewer_api.deps import Parts
 from viewer_api.dicomweb import frames as stored_frames
+from viewer_api.dicomweb import papers
 from viewer_api.dicomweb.frames import Form, Source
 
 MAX_KNOWN: Final = 256
@@ -35,13 +36,23 @@ class Category(Enum):
 
     IMAGE = auto()
     MULTI_FRAME = auto()
+    WAVEFORM = auto()
+    REPORT = auto()
+    ENCAPSULATED = auto()
 
 
-OFFERS: Final = {
+OFFERS: Final[Mapping[Category, Sequence[str]]] = {
     Category.IMAGE: STILLS,
     Category.MULTI_FRAME: (*STILLS, *FILMS),
+    Category.WAVEFORM: STILLS,
+    Category.REPORT: documents.FORMATS,
 }
-"""Rendered media types, the default first."""
+"""Rendered media types, the default first; encapsulated documents are given as they are."""
+_WITH_FRAMES: Final = frozenset({Category.IMAGE, Category.MULTI_FRAME})
+_DOCUMENTS: Final = {uid: media_type for media_type, uid in wrapping.DOCUMENTS.items()}
+_CHARSET: Final = "; charset=utf-8"
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+_IN_BROWSER: Final = frozenset({"application/pdf", *documents.FORMATS, *STILLS, *FILMS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +70,38 @@ _seen: Final[Recent[tuple[str, int], _Seen]] = Recent(MAX_KNOWN)
 
 def category(entry: Entry) -> Category:
     """Return what kind of thing an instance is, as far as the index knows."""
+    uid = entry.stored.sop_class_uid
+    if uid in _DOCUMENTS:
+        return Category.ENCAPSULATED
+    if documents.is_report(uid):
+        return Category.REPORT
+    if waveforms.is_waveform(uid):
+        return Category.WAVEFORM
     return Category.MULTI_FRAME if entry.stored.number_of_frames > 1 else Category.IMAGE
+
+
+def is_read(entry: Entry) -> bool:
+    """Return whether an instance is something to read and not to look at."""
+    return category(entry) in {Category.REPORT, Category.ENCAPSULATED}
 
 
 def offers(entry: Entry) -> Sequence[str]:
     """Return the media types in which an instance can be rendered, the default first."""
-    return OFFERS[category(entry)]
+    document = _DOCUMENTS.get(entry.stored.sop_class_uid)
+    return (document,) if document else OFFERS[category(entry)]
+
+
+def content_type(media_type: str) -> str:
+    """Return the Content-Type of a representation."""
+    return media_type + _CHARSET if media_type in documents.FORMATS else media_type
+
+
+def headers(media_type: str) -> Mapping[str, str]:
+    """Return what browsers must know of a document: it may be framed, and runs nothing."""
+    if media_type in STILLS or media_type in FILMS:
+        return {}
+    disposition = "inline" if media_type in _IN_BROWSER else "attachment"
+    return {"Content-Security-Policy": _POLICY, "Content-Disposition": disposition}
 
 
 def make(
@@ -79,6 +116,21 @@ def make(
     NotSupported
         It cannot be drawn.
     """
+    kind = category(entry)
+    if numbers and kind not in _WITH_FRAMES:
+        raise NotFound("the object has no frames")
+    if kind is Category.WAVEFORM:
+        return papers.waveform(parts, entry, asked, media_type)
+    if kind is Category.REPORT:
+        return papers.report(parts, entry, asked, media_type)
+    if kind is Category.ENCAPSULATED:
+        return papers.encapsulated(parts, entry)
+    return _image(parts, entry, numbers, asked, media_type)
+
+
+def _image(
+    parts: Parts, entry: Entry, numbers: Sequence[int], asked: Options, media_type: str
+) -> bytes:
     seen = _look(parts, entry)
     source = stored_frames.source_of(parts, entry, _AS_STORED)
     film = media_type in FILMS
