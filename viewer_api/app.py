@@ -16,6 +16,7 @@ from storage.spool import Spool
 from viewer_api import pages, problems
 from viewer_api.cache import Recent
 from viewer_api.callers import Callers
+from viewer_api.cors import Cors
 from viewer_api.deps import Parts
 from viewer_api.dicomweb import (
     archive,
@@ -108,6 +109,7 @@ def create(
     problems.register(app)
     pages.register(app, settings.public_url)
     app.add_middleware(QuickFrames, parts=parts, audience=Audience.PAGES)
+    app.add_middleware(Cors, origins=settings.cors_origins.split())
     app.add_middleware(Edge, metrics=metrics)
     # flat: one look-up for each request, and `app.routes` names every route
     for family in FAMILIES:

@@ -421,6 +421,54 @@ def test_bulk_data_is_where_the_metadata_say(held: Held, client: httpx.Client) -
         assert single.content == content == value
 
 
+@pytest.mark.parametrize("level", ["study", "series", "instance"])
+@pytest.mark.parametrize("rest", ["/bulkdata", "/pixeldata"])
+def test_bulk_data_of_every_level_say_where_they_belong(
+    held: Held, client: httpx.Client, level: str, rest: str
+) -> None:
+    told = client.get(path(held.ct, "/metadata", level)).json()
+
+    parts = multipart_parts(client.get(path(held.ct, rest, level)))
+
+    assert [headers["content-location"] for headers, _ in parts] == [
+        one["7FE00010"]["BulkDataURI"] for one in told
+    ]
+    first = next(one for one in parts if held.ct.SOPInstanceUID in one[0]["content-location"])
+    assert first[1] == held.ct.PixelData
+
+
+def test_what_is_not_pixels_is_bulk_data_alone(held: Held, client: httpx.Client) -> None:
+    [(headers, content)] = multipart_parts(client.get(path(held.pdf, "/bulkdata")))
+
+    assert headers["content-location"].endswith("/bulkdata/00420011")
+    assert content == held.pdf.EncapsulatedDocument
+    assert multipart_parts(client.get(path(held.pdf, "/pixeldata"))) == []
+    single = client.get(path(held.pdf, "/bulkdata"), headers={"Accept": OCTETS})
+    assert single.status_code == 406
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "expected"),
+    [
+        ("bytes=0-9", 206, slice(0, 10)),
+        ("bytes=-5", 206, slice(-5, None)),
+        ("bytes=100-", 206, slice(100, None)),
+        ("bytes=999999-", 416, None),
+        ("lines=1-2", 200, slice(None)),
+    ],
+)
+def test_range_of_bulk_data(
+    held: Held, client: httpx.Client, asked: str, status: int, expected: slice | None
+) -> None:
+    where = path(held.ct, "/bulkdata/7FE00010")
+
+    answer = client.get(where, headers={"Accept": OCTETS, "Range": asked})
+
+    assert answer.status_code == status
+    if expected is not None:
+        assert answer.content == held.ct.PixelData[expected]
+
+
 def test_compressed_bulk_data_has_a_part_for_each_frame(held: Held, client: httpx.Client) -> None:
     response = client.get(path(held.rle, "/bulkdata/7FE00010"))
 

@@ -1,8 +1,8 @@
 """WADO-RS, bulk data (PS3.18 10.4.1.1.5): the binary values that metadata point to."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
@@ -11,18 +11,20 @@ from pacs import contexts, dicom_json, retrieve
 from pacs.series_metadata import Entry
 from storage.access.tokens import Action
 from storage.archive.model import StoredInstance
-from storage.base.errors import NotSupported
+from storage.base.errors import Malformed, NotSupported
 from viewer_api import deps, media, multipart
 from viewer_api.deps import Parts
-from viewer_api.dicomweb import contents, frames
+from viewer_api.dicomweb import contents, frames, metadata
 from viewer_api.dicomweb.frames import Form, Source
 from viewer_api.multipart import Part
+from viewer_api.places import Series
 
 router = APIRouter(
     prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))]
 )
 
 PIXEL_DATA: Final = "7FE00010"
+PIXELS: Final = frozenset({PIXEL_DATA, "7FE00008", "7FE00009"})
 PIECE: Final = 1 << 20
 _AS_IT_LIES: Final = frozenset(contexts.TRANSFER_SYNTAXES) - {
     contexts.EXPLICIT_VR_BIG_ENDIAN,
@@ -41,7 +43,50 @@ class Bulk:
     part_type: str
 
 
-@router.get("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{path:path}")
+_STUDY: Final = "/studies/{study}"
+_SERIES: Final = _STUDY + "/series/{series}"
+_INSTANCE: Final = _SERIES + "/instances/{instance}"
+
+
+@router.get(_STUDY + "/bulkdata")
+def bulk_data_of_study(request: Request, study: str) -> Response:
+    """Retrieve every binary value of a study."""
+    return _every(request, deps.parts(request).places.of_study(study))
+
+
+@router.get(_SERIES + "/bulkdata")
+def bulk_data_of_series(request: Request, study: str, series: str) -> Response:
+    """Retrieve every binary value of a series."""
+    return _every(request, [deps.parts(request).places.of_series(study, series)])
+
+
+@router.get(_INSTANCE + "/bulkdata")
+def bulk_data_of_instance(request: Request, study: str, series: str, instance: str) -> Response:
+    """Retrieve every binary value of an instance."""
+    entry = deps.parts(request).places.of_instance(study, series, instance)
+    return _every(request, [Series([entry])])
+
+
+@router.get(_STUDY + "/pixeldata")
+def pixel_data_of_study(request: Request, study: str) -> Response:
+    """Retrieve the pixel data of a study."""
+    return _every(request, deps.parts(request).places.of_study(study), PIXELS)
+
+
+@router.get(_SERIES + "/pixeldata")
+def pixel_data_of_series(request: Request, study: str, series: str) -> Response:
+    """Retrieve the pixel data of a series."""
+    return _every(request, [deps.parts(request).places.of_series(study, series)], PIXELS)
+
+
+@router.get(_INSTANCE + "/pixeldata")
+def pixel_data_of_instance(request: Request, study: str, series: str, instance: str) -> Response:
+    """Retrieve the pixel data of an instance."""
+    entry = deps.parts(request).places.of_instance(study, series, instance)
+    return _every(request, [Series([entry])], PIXELS)
+
+
+@router.get(_INSTANCE + "/bulkdata/{path:path}")
 def retrieve_bulk_data(
     request: Request, study: str, series: str, instance: str, path: str
 ) -> Response:
@@ -54,18 +99,92 @@ def retrieve_bulk_data(
         return unchanged
     with contents.content_of(stored):
         bulk = _bulk(deps.parts(request), entry, path.upper(), form)
-        return _answer(bulk, form, etag)
+        return _answer(request, bulk, form, etag)
 
 
-def _answer(bulk: Bulk, form: Form, etag: str) -> Response:
+def _answer(request: Request, bulk: Bulk, form: Form, etag: str) -> Response:
     headers = contents.validators(etag)
     if not form.multipart:
+        if "range" in request.headers and bulk.size <= contents.AT_ONCE:
+            return _range(request, b"".join(next(bulk.values)), bulk.part_type, etag)
         return contents.answer(next(bulk.values), bulk.size, bulk.part_type, headers)
     boundary = etag.strip('"')
     typed = {"Content-Type": bulk.part_type}
     body = multipart.write((Part(typed, one) for one in bulk.values), boundary)
     content_type = multipart.content_type(form.media_type, boundary)
     return contents.answer(body, bulk.size, content_type, headers)
+
+
+def _range(request: Request, value: bytes, part_type: str, etag: str) -> Response:
+    """Answer some bytes of a value (PS3.18 10.4.1.2, RFC 9110 14.2)."""
+    headers = {**contents.validators(etag), "Accept-Ranges": "bytes"}
+    part = contents.wanted_range(request, etag, len(value))
+    if part is None:
+        return Response(value, 200, headers, part_type)
+    if not part:
+        return contents.not_satisfiable(len(value))
+    partial = contents.partial(part, len(value), headers)
+    return Response(value[part.start : part.stop], 206, partial, part_type)
+
+
+def _every(
+    request: Request, found: Sequence[Series], tags: Collection[str] | None = None
+) -> Response:
+    """Answer every binary value of some instances, each with the URI that metadata have for it.
+
+    The status is sent with the first: what cannot be given as asked goes out as stored.
+    """
+    accept, url = media.accepted(request), deps.dicomweb_url(request)
+    entries = [entry for series in found for entry in series.entries]
+    first = next(_forms(accept, entries[0]), None)
+    if first is None:
+        raise NotSupported(f"bulk data are served as multipart/related of {media.OCTET_STREAM}")
+    prints = (series.fingerprint for series in found)
+    etag = contents.entity_tag("bulk", url, accept, tags, *prints)
+    if unchanged := contents.not_modified(request, etag):
+        return unchanged
+    boundary = etag.strip('"')
+    node = deps.parts(request)
+    parts = (part for one in entries for part in _values_of(node, one, url, accept, tags))
+    return contents.streamed(
+        multipart.write(parts, boundary),
+        None,
+        multipart.content_type(first.media_type, boundary),
+        contents.validators(etag),
+    )
+
+
+def _forms(accept: str, entry: Entry) -> Iterator[Form]:
+    forms = frames.forms(accept, entry.stored.transfer_syntax_uid, 1)
+    return (form for form in forms if form.multipart)
+
+
+def _values_of(
+    parts: Parts, entry: Entry, url: str, accept: str, tags: Collection[str] | None
+) -> Iterator[Part]:
+    as_stored = Form(multipart=True, media_type=media.OCTET_STREAM, as_stored=True)
+    form = next(_forms(accept, entry), as_stored)
+    [told] = metadata.decoded(parts, [Series([entry])], url)
+    for uri in _uris(told):
+        path = uri.partition("/bulkdata/")[2]
+        if tags is not None and path not in tags:
+            continue
+        try:
+            bulk = _bulk(parts, entry, path, form)
+        except (NotSupported, Malformed):
+            bulk = _bulk(parts, entry, path, as_stored)
+        headers = {"Content-Type": bulk.part_type, "Content-Location": uri}
+        for value in bulk.values:
+            yield Part(headers, value)
+
+
+def _uris(dataset: Mapping[str, Any]) -> Iterator[str]:
+    for attribute in dataset.values():
+        if "BulkDataURI" in attribute:
+            yield attribute["BulkDataURI"]
+        elif attribute["vr"] == "SQ":
+            for item in attribute.get("Value", ()):
+                yield from _uris(item)
 
 
 def _bulk(parts: Parts, entry: Entry, path: str, form: Form) -> Bulk:
