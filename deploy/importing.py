@@ -70,7 +70,7 @@ def _import(node: Node, folder: Path, progress: Callable[[Imported], None]) -> l
         node.settings.data_dir / "spool-import", reserve_bytes=node.settings.spool_reserve_bytes
     )
     spool.recover()
-    ingest = Ingest(node.engine, node.store, spool)
+    ingest = Ingest(node.engine, node.store, spool, follow=False)
     while ingest.run_once():  # what a run that was cut short left behind
         pass
     failed = []

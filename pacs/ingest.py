@@ -130,10 +130,19 @@ class _Rotten(Exception):
 
 
 class Ingest:
-    """Moves spool records into the object store and the index."""
+    """Moves spool records into the object store and the index.
 
-    def __init__(self, engine: Engine, store: ObjectStore, spool: Spool) -> None:
+    Parameters
+    ----------
+    follow
+        The studies may have orders, and are being made: they are looked after (`ris.following`).
+    """
+
+    def __init__(
+        self, engine: Engine, store: ObjectStore, spool: Spool, *, follow: bool = True
+    ) -> None:
         self._engine = engine
+        self._follow = follow
         self._store = store
         self._spool = spool
         self._custom: tuple[Custom, ...] = ()
@@ -369,6 +378,15 @@ def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
         ingested.append(done)
     incidents.note(session, _unread([*zip(examined, ingested, strict=True)]))
     return ingested
+
+
+def _studies_of(done: Sequence[tuple[Examined, Ingested]]) -> set[str]:
+    """Return the studies that got new objects."""
+    return {
+        one.sound["StudyInstanceUID"]
+        for one, became in done
+        if one.sound is not None and became.verdict is Verdict.STORED
+    }
 
 
 def _unread(done: Sequence[tuple[Examined, Ingested]]) -> list[Incident]:

@@ -31,6 +31,7 @@ from pacs.upper_layer import dimse
 from ris import performed as done
 from ris import queries
 from ris import worklist as steps
+from ris.following import Following
 from ris.queries import LastQuery
 from storage.access.book import PeerBook
 from storage.archive import commitments, instances, search
@@ -208,7 +209,7 @@ def reporter(settings: Settings, engine: Engine, store: ObjectStore) -> Reporter
 def work(
     settings: Settings, engine: Engine, store: ObjectStore, spool: Spool, stop: threading.Event
 ) -> None:
-    """Ingest what arrives in the spool until `stop` is set, and report storage commitments.
+    """Ingest what arrives until `stop` is set, report commitments, look after studies.
 
     While the object store or the database does not answer, everything stays in
     the spool and is tried again, ever more slowly up to every five seconds.
@@ -219,6 +220,8 @@ def work(
     threading.Thread(target=_report, args=(reports, stop), name="commitment", daemon=True).start()
     settling = Settling(engine, store, settings.data_dir / "settling", settings.series_settle_s)
     threading.Thread(target=settling.run, args=(stop,), name="settling", daemon=True).start()
+    following = Following(engine, settings.zone)
+    threading.Thread(target=following.run, args=(stop,), name="following", daemon=True).start()
     pause_s = FIRST_PAUSE_S
     while not stop.is_set():
         begun_s = time.monotonic()
@@ -228,7 +231,7 @@ def work(
             if 0 < taken < BATCH:
                 stop.wait(begun_s + PACE_S - time.monotonic())
             elif not taken:
-                _settle(Ingest(engine, store, imported), imported, settings, stop)
+                _settle(Ingest(engine, store, imported, follow=False), imported, settings, stop)
                 _settle(ingest, spool, settings, stop)
                 spool.wait(IDLE_S)
             pause_s = FIRST_PAUSE_S

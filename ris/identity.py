@@ -60,6 +60,12 @@ def keys_of(identifier: Identifier, sender: str) -> Keys:
     return Keys(value, value.lstrip("0") or "0", issuer or f"\n{sender}")
 
 
+def spellings(number: str) -> set[str]:
+    """Return the keys that a number may be found by when nobody says of which kind it is."""
+    written = unicodedata.normalize("NFC", number)
+    return {marks.sub("", written).casefold() for marks in (_SPACES, _MARKS)} - {""}
+
+
 def is_older(sent_at: datetime | None, known: datetime | None) -> bool:
     """Return whether news are from before what is known.
 

@@ -66,7 +66,9 @@ class Order:
     """A requested procedure that a study may belong to."""
 
     id: int
+    """Of the requested procedure."""
     person: Person
+    order_id: int = 0
     study_instance_uid: str = ""
     accession_number: str = ""
     placer_order_number: str = ""
@@ -74,6 +76,8 @@ class Order:
     steps: tuple[Step, ...] = ()
     performed: bool = False
     """A performed step says that the study was made for it."""
+    wrong_entry: bool = False
+    """Its device says that this worklist entry was chosen by mistake."""
     cancelled: bool = False
     taken: bool = False
     """Another study is attached to it."""
@@ -199,6 +203,10 @@ def _taken(_study: Study, order: Order) -> bool:
     return order.taken
 
 
+def _wrong_entry(_study: Study, order: Order) -> bool:
+    return order.wrong_entry
+
+
 def _cancelled(_study: Study, order: Order) -> bool:
     return order.cancelled
 
@@ -220,6 +228,7 @@ RULES: Final[tuple[tuple[str, int, Callable[[Study, Order], bool]], ...]] = (
     ("other_modality", -30, _other_modality),
     ("has_another_study", -30, _taken),
     ("cancelled", -30, _cancelled),
+    ("wrong_entry", -100, _wrong_entry),
 )
 """Name, points and test of each rule."""
 _CERTAIN: Final = frozenset({"performed_step", "study_uid"})
@@ -231,7 +240,8 @@ _SAME_KIND: Final = (
     frozenset({"ES", "OT", "XC", "SC"}),
 )
 """What orders and devices call by each other's names."""
-_DOCUMENTS: Final = frozenset({"SR", "PR", "KO", "DOC", "OT", "SC", "REG", "SEG", "PX"})
+DOCUMENTS: Final = frozenset({"SR", "PR", "KO", "DOC", "REG", "SEG", "RTSTRUCT", "AU"})
+"""What is made of images and beside them."""
 
 
 def score(study: Study, order: Order) -> Scored:
@@ -272,14 +282,15 @@ def _names_order(scored: Scored) -> bool:
 
 
 def _is_doubtful(scored: Scored) -> bool:
-    return scored.order.cancelled or bool({*scored.mismatches} - {"sex"})
+    order = scored.order
+    return order.cancelled or order.wrong_entry or bool({*scored.mismatches} - {"sex"})
 
 
 def _like_modality(wanted: str, found: frozenset[str]) -> bool:
     if not wanted:
         return False
     alike = {wanted}.union(*(kinds for kinds in _SAME_KIND if wanted in kinds))
-    return not alike.isdisjoint((found - _DOCUMENTS) or found)
+    return not alike.isdisjoint((found - DOCUMENTS) or found)
 
 
 # Persons

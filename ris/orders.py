@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, select
 from ris import outbox, transitions
 from ris.model import ORDER_STATUS, Order, OrderState, RequestedProcedure, ScheduledStep, StepStatus
 from ris.requests import Code
+from ris.study_tables import AttachmentRow
 from ris.tables import OrderRow, PatientRow, ProcedureRow, StepRow
 from storage.archive import studies
 from storage.base.clock import utc_now
@@ -117,6 +118,11 @@ def step(session: Session, step_id: int) -> ScheduledStep:
 def has_images(session: Session, order_id: int) -> bool:
     """Return whether the archive holds a study of the order."""
     uids = select(ProcedureRow.study_instance_uid).where(ProcedureRow.order_ref == order_id)
+    attached = select(AttachmentRow.id).where(
+        AttachmentRow.order_ref == order_id, AttachmentRow.detached_at.is_(None)
+    )
+    if session.scalar(attached.limit(1)) is not None:
+        return True
     return bool(studies.held(session, session.scalars(uids).all()))
 
 

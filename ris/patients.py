@@ -5,6 +5,7 @@ from typing import Final
 
 from sqlalchemy import select
 
+from ris import identity
 from ris.model import Patient, PatientIdentifier, Visit, VisitStatus
 from ris.tables import IdentifierRow, PatientRow, VisitRow
 from storage.base.errors import NotFound
@@ -69,6 +70,19 @@ def identifiers_of(
     for row in session.scalars(statement):
         found[row.patient_ref] = (*found.get(row.patient_ref, ()), _identifier(row))
     return found
+
+
+def known_as(session: Session, numbers: Collection[str]) -> set[int]:
+    """Return who stands for the patients with one of these numbers, of whichever issuer."""
+    keys = {key for number in numbers for key in identity.spellings(number)}
+    if not keys:
+        return set()
+    statement = (
+        select(PatientRow.root_ref)
+        .join(IdentifierRow, IdentifierRow.patient_ref == PatientRow.id)
+        .where(IdentifierRow.value_key.in_(keys))
+    )
+    return {root for root in session.scalars(statement) if root is not None}
 
 
 def merged_into(session: Session, root: int) -> Sequence[int]:

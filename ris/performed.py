@@ -14,15 +14,16 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import and_, false, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
-from ris import locks, news, orders
+from ris import locks, news, orders, patients
 from ris.keys import Attributes
 from ris.model import StepStatus
 from ris.study_tables import PerformedItemRow, PerformedStepRow
-from ris.tables import IdentifierRow, OrderRow, PatientRow, ProcedureRow, StepRow
+from ris.tables import OrderRow, PatientRow, ProcedureRow, StepRow
 from ris.verdict import PerformedStatus, step_status
+from storage.archive import studies
 from storage.base import temporal
 from storage.base.errors import Conflict, Malformed, NotFound
 from storage.base.values import is_uid
@@ -90,8 +91,8 @@ def create(
     """
     stored = _stored(attributes)
     items = [*_items(stored)]
-    studies = {item["study_instance_uid"] for item in items}
-    locks.lock_studies(session, studies)
+    made = {item["study_instance_uid"] for item in items}
+    locks.lock_studies(session, made)
     statement = (
         insert(PerformedStepRow)
         .values(
@@ -110,7 +111,7 @@ def create(
     session.add_all(PerformedItemRow(performed_ref=performed_ref, **item) for item in items)
     session.flush()
     _link(session, [performed_ref])
-    news.notice(session, studies, at)
+    news.notice(session, made, at)
 
 
 def update(session: Session, uid: str, attributes: Attributes, at: datetime) -> None:
@@ -125,8 +126,8 @@ def update(session: Session, uid: str, attributes: Attributes, at: datetime) -> 
     Conflict
         It is at its end: it may no longer be updated (PS3.4 F.7.2.2.2).
     """
-    studies = _studies_of(session, uid)
-    locks.lock_studies(session, studies)
+    made = _studies_of(session, uid)
+    locks.lock_studies(session, made)
     row = session.scalars(
         select(PerformedStepRow)
         .where(PerformedStepRow.sop_instance_uid == uid)
@@ -142,7 +143,7 @@ def update(session: Session, uid: str, attributes: Attributes, at: datetime) -> 
     row.changed_at = at
     session.flush()
     _perform(session, _step_ids(session, [row.id]))
-    news.notice(session, studies, at)
+    news.notice(session, made, at)
 
 
 def get(session: Session, uid: str) -> Attributes:
@@ -191,7 +192,18 @@ def newest(
     return _shown(session, session.scalars(statement).all())
 
 
-def close(session: Session, uid: str, at: datetime) -> None:
+def missing_objects(session: Session, uid: str) -> int:
+    """Return how many of the objects that a step says it made are not in the archive.
+
+    Raises
+    ------
+    NotFound
+        There is no step of that UID.
+    """
+    return studies.missing(session, _row(session, uid).instance_uids)
+
+
+def close(session: Session, uid: str) -> None:
     """Take a step for completed that nobody ended.
 
     Raises
@@ -200,7 +212,7 @@ def close(session: Session, uid: str, at: datetime) -> None:
         There is no step of that UID.
     """
     row = _row(session, uid)
-    row.status, row.assumed, row.changed_at = PerformedStatus.COMPLETED, True, at
+    row.status, row.assumed = PerformedStatus.COMPLETED, True
     row.attributes = {**row.attributes, STATUS: row.status}
     session.flush()
     _perform(session, _step_ids(session, [row.id]))
@@ -387,8 +399,10 @@ def _time(moment: datetime | None) -> str:
 
 # Which scheduled steps an item means
 
-_ADDED: Final = ("study", "images")
-"""How items were linked that no device sent."""
+SENT: Final = ("step", "study", "accession")
+"""How an item is linked by what its device sent: what the rules of `_link_item` are called."""
+_ADDED: Final = ("added", "images")
+"""How items are linked that no device sent."""
 _Candidate = tuple[StepRow, ProcedureRow, OrderRow]
 
 
@@ -406,11 +420,11 @@ def _link(session: Session, performed_refs: Sequence[int]) -> None:
 def _link_item(session: Session, row: PerformedStepRow, item: PerformedItemRow) -> None:
     found = _candidates(session, row, item)
     same_study = [one for one in found if one[1].study_instance_uid == item.study_instance_uid]
-    same_accession = [one for one in found if _same_accession(item, one)]
     for how, meant in (
         ("step", [one for one in found if _names_step(item, one) and _names_order(item, one)]),
+        ("study", [one for one in same_study if _names_order(item, one)]),
+        ("accession", [one for one in found if _same_accession(item, one)]),
         ("study", same_study),
-        ("accession", same_accession),
     ):
         if not meant:
             continue
@@ -425,30 +439,26 @@ def _link_item(session: Session, row: PerformedStepRow, item: PerformedItemRow) 
 def _candidates(
     session: Session, row: PerformedStepRow, item: PerformedItemRow
 ) -> Sequence[_Candidate]:
-    wanted = [ProcedureRow.study_instance_uid == item.study_instance_uid]
+    """Return the scheduled steps of the study, and those of the patient under a number of it."""
+    numbers = []
     if item.accession_number:
-        wanted.append(OrderRow.accession_number == item.accession_number)
+        numbers.append(OrderRow.accession_number == item.accession_number)
     if item.scheduled_procedure_step_id and row.patient_id:
-        number = StepRow.scheduled_procedure_step_id == item.scheduled_procedure_step_id
-        wanted.append(and_(number, PatientRow.root_ref.in_(_known_as(row.patient_id))))
+        number = StepRow.scheduled_procedure_step_id
+        numbers.append(number == item.scheduled_procedure_step_id)
+    wanted = or_(false(), *numbers)
+    if row.patient_id:
+        people = patients.known_as(session, [row.patient_id])
+        wanted = and_(wanted, PatientRow.root_ref.in_(people))
     statement = (
         select(StepRow, ProcedureRow, OrderRow)
         .join(ProcedureRow, ProcedureRow.id == StepRow.procedure_ref)
         .join(OrderRow, OrderRow.id == StepRow.order_ref)
         .join(PatientRow, PatientRow.id == OrderRow.patient_ref)
-        .where(or_(*wanted))
+        .where(or_(ProcedureRow.study_instance_uid == item.study_instance_uid, wanted))
         .order_by(StepRow.start, StepRow.id)
     )
     return session.execute(statement).all()
-
-
-def _known_as(number: str) -> Select[int | None]:
-    """Return who stands for the patients with this number."""
-    return (
-        select(PatientRow.root_ref)
-        .join(IdentifierRow, IdentifierRow.patient_ref == PatientRow.id)
-        .where(IdentifierRow.value == number, IdentifierRow.identifies)
-    )
 
 
 def _names_step(item: PerformedItemRow, candidate: _Candidate) -> bool:
@@ -510,7 +520,7 @@ def _count_for(
         if free:
             _point(free.pop(0), step, "attached")
         else:
-            session.add(_item_of(row.id, study_instance_uid, step, "study"))
+            session.add(_item_of(row.id, study_instance_uid, step, "added"))
     session.flush()
 
 

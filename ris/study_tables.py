@@ -95,6 +95,8 @@ class StudyRow(Base):
     """Orders that it may belong to, each with its reasons."""
     considered_at: Mapped[Later]
     """When orders were looked for."""
+    keys: Mapped[Words]
+    """What an order that comes later is recognised by: ``study:…``, ``number:…``, ``patient:…``."""
     state: Mapped[Word]
     """A `verdict.State`."""
     evidence: Mapped[Found]
@@ -107,6 +109,12 @@ class StudyRow(Base):
             "ix_ris_studies_open",
             "standing",
             "study_instance_uid",
+            postgresql_where=text("standing IN ('provisional', 'proposed', 'conflict')"),
+        ),
+        Index(
+            "ix_ris_studies_keys",
+            "keys",
+            postgresql_using="gin",
             postgresql_where=text("standing IN ('provisional', 'proposed', 'conflict')"),
         ),
         # a row changes with every batch of objects: room, so that no index has to know

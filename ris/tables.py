@@ -238,6 +238,7 @@ class OrderRow(Base):
         Index("ix_orders_accession_number", "accession_number"),
         Index("ix_orders_group_number", "group_number", postgresql_where=text("group_number > ''")),
         Index("ix_orders_patient_ref", "patient_ref"),
+        Index("ix_orders_changed_at", "changed_at"),
         Index("ix_orders_visit_ref", "visit_ref"),
     )
 

@@ -26,6 +26,8 @@ QUIET: Final[Mapping[str, timedelta]] = {
 OTHER_QUIET: Final = timedelta(minutes=5)
 OVERDUE: Final = timedelta(hours=1)
 """So long after its end we wait for the objects that a performed step names."""
+RECOUNT: Final = timedelta(seconds=10)
+"""So often they are counted meanwhile."""
 ABANDONED: Final = timedelta(hours=4)
 """A performed step that was never ended is taken for ended so long after the last object."""
 
@@ -144,7 +146,7 @@ def _after_end(facts: Facts, evidence: list[Evidence], now: datetime) -> Verdict
         evidence.append(Evidence("missing", {"named": named, "missing": missing}))
         if now < over:
             state = State.IN_PROGRESS if facts.instances else State.EXPECTED
-            return Verdict(state, tuple(evidence), over)
+            return Verdict(state, tuple(evidence), min(over, now + RECOUNT))
         return Verdict(State.INCOMPLETE, tuple(evidence))
     if named and facts.instances <= named:
         evidence.append(Evidence("all_here", {"named": named}))

@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import BigInteger, Boolean
 
-from ris import orders, patients
+from ris import identity, orders, patients
 from ris.keys import Attributes, Matcher, is_universal
 from ris.model import Order, Patient, RequestedProcedure, ScheduledStep, StepStatus, Visit
 from ris.requests import Code
@@ -116,7 +116,8 @@ class Filter:
         step = scheduled.step
         start, end = self._local(step.start), self._local(step.end)
         stations = self._stations(step.station_ae_titles)
-        shown = replace(step, start=start, end=end, station_ae_titles=stations)
+        modality = step.modality or self._asked_modality()
+        shown = replace(step, start=start, end=end, station_ae_titles=stations, modality=modality)
         return {**_entry(replace(scheduled, step=shown)), TIMEZONE: self._told_offset(step.start)}
 
     def matches(self, entry: Attributes) -> bool:
@@ -130,11 +131,12 @@ class Filter:
     def shows(self, scheduled: Scheduled) -> bool:
         """Whether the step is one that this query is about, whatever its keys say."""
         by_status = STATUS in self.keys or scheduled.step.status in SHOWN
-        return by_status and not scheduled.procedure.canceled and bool(scheduled.step.modality)
+        somewhere = scheduled.step.modality or scheduled.step.station_ae_titles
+        return by_status and not scheduled.procedure.canceled and bool(somewhere)
 
     def conditions(self) -> Iterator[ColumnElement[bool]]:
         """Yield what the database can leave out; never too much."""
-        yield StepRow.modality > ""
+        yield or_(StepRow.modality > "", StepRow.station_ae_titles != literal([], ARRAY(Text)))
         yield ProcedureRow.canceled.is_(False)
         if STATUS not in self.keys:
             yield literal_column(OPEN.text, Boolean)
@@ -145,6 +147,11 @@ class Filter:
         if START_DATE in self.keys:
             slack = timedelta(days=1) if self.offset is not None else timedelta()
             yield _days(_parts(self.keys[START_DATE]), slack)
+
+    def _asked_modality(self) -> str:
+        """Return what a step of a station is that nobody gave a modality: what is asked for."""
+        asked = [part for part in _parts(self.keys.get(MODALITY, "")) if not _is_wild(part)]
+        return asked[0].upper() if asked else ""
 
     def _stations(self, stations: tuple[str, ...]) -> tuple[str, ...]:
         """Put the station that is asked for first; a step of any station is one of that."""
@@ -291,7 +298,8 @@ def _is_one_of(column: _Column, parts: Sequence[str]) -> ColumnElement[bool]:
 
 
 def _modality(parts: Sequence[str]) -> Iterator[ColumnElement[bool]]:
-    yield from _exactly(StepRow.modality)([part.upper() for part in parts])
+    [wanted] = _exactly(StepRow.modality)([part.upper() for part in parts])
+    yield or_(wanted, StepRow.modality == "")
 
 
 def _status(parts: Sequence[str]) -> Iterator[ColumnElement[bool]]:
@@ -308,7 +316,8 @@ def _station(parts: Sequence[str]) -> Iterator[ColumnElement[bool]]:
 def _patient_id(parts: Sequence[str]) -> Iterator[ColumnElement[bool]]:
     if any(map(_is_wild, parts)):
         return
-    known = select(IdentifierRow.patient_ref).where(_is_one_of(IdentifierRow.value, parts))
+    keys = {key for part in parts for key in identity.spellings(part)}
+    known = select(IdentifierRow.patient_ref).where(IdentifierRow.value_key.in_(keys))
     yield OrderRow.patient_ref.in_(select(PatientRow.id).where(PatientRow.root_ref.in_(known)))
 
 

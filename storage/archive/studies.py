@@ -1,12 +1,51 @@
-"""Which studies are held, for those who ask by UID."""
+"""Which studies are held and what they say of themselves, for those who ask by UID."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Text, any_, literal, select
+from sqlalchemy import Text, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from storage.archive import tables
+from storage.archive import rows, tables
 from storage.db.engine import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldSeries:
+    """One series of a study."""
+
+    series_instance_uid: str
+    modality: str
+    scheduled_step_ids: tuple[str, ...]
+    """Of its Request Attributes Sequence."""
+    requested_procedure_ids: tuple[str, ...]
+    performed_procedure_step_id: str
+    source_ae_title: str
+    """Who sent its first object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldStudy:
+    """What is held of a study, as it is shown; dates and times as DICOM writes them."""
+
+    study_instance_uid: str
+    patient_id: str
+    issuer_of_patient_id: str
+    patient_name: str
+    patient_birth_date: str
+    patient_sex: str
+    accession_number: str
+    study_date: str
+    study_time: str
+    study_description: str
+    modalities: tuple[str, ...]
+    instances: int
+    received_at: datetime
+    """When the first object came."""
+    changed_at: datetime
+    """When the last one did."""
+    series: tuple[HeldSeries, ...]
 
 
 def held(session: Session, study_instance_uids: Collection[str]) -> set[str]:
@@ -17,3 +56,80 @@ def held(session: Session, study_instance_uids: Collection[str]) -> set[str]:
     uid = tables.studies.c.study_instance_uid
     found = session.scalars(select(uid).where(uid == any_(literal([*wanted], ARRAY(Text)))))
     return {*found}
+
+
+def describe(session: Session, study_instance_uid: str) -> HeldStudy | None:
+    """Return what is held of a study, None when nothing is."""
+    studies, people = tables.studies.c, tables.patients.c
+    statement = (
+        select(
+            studies.id,
+            studies.study_instance_uid,
+            people.patient_id,
+            people.issuer_of_patient_id,
+            people.patient_name,
+            people.patient_birth_date,
+            people.patient_sex,
+            studies.accession_number,
+            studies.study_date,
+            studies.study_time,
+            studies.study_description,
+            studies.modalities,
+            studies.number_of_instances.label("instances"),
+            studies.received_at,
+            studies.changed_at,
+        )
+        .join(tables.patients, people.id == studies.patient_ref)
+        .where(studies.study_instance_uid == study_instance_uid)
+    )
+    row = session.execute(statement).mappings().one_or_none()
+    if row is None:
+        return None
+    facts = {**row, "modalities": tuple(row["modalities"])}
+    series = _series(session, facts.pop("id"))
+    return HeldStudy(**facts, series=series)
+
+
+def _series(session: Session, study_id: int) -> tuple[HeldSeries, ...]:
+    series, instances = tables.series.c, tables.instances.c
+    source = (
+        select(instances.source_ae_title)
+        .where(instances.series_ref == series.id)
+        .order_by(tables.INSTANCE_NUMBER, instances.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    statement = (
+        select(
+            series.series_instance_uid,
+            series.modality,
+            series.scheduled_procedure_step_id,
+            series.requested_procedure_id,
+            series.performed_procedure_step_id,
+            func.coalesce(source, "").label("source_ae_title"),
+        )
+        .where(series.study_ref == study_id)
+        .order_by(series.id)
+    )
+    return tuple(
+        HeldSeries(
+            series_instance_uid=row.series_instance_uid,
+            modality=row.modality,
+            scheduled_step_ids=rows.members(row.scheduled_procedure_step_id),
+            requested_procedure_ids=rows.members(row.requested_procedure_id),
+            performed_procedure_step_id=row.performed_procedure_step_id,
+            source_ae_title=row.source_ae_title,
+        )
+        for row in session.execute(statement)
+    )
+
+
+def missing(session: Session, sop_instance_uids: Collection[str]) -> int:
+    """Return how many of these objects are not in the index."""
+    wanted = {*sop_instance_uids}
+    if not wanted:
+        return 0
+    uid = tables.instances.c.sop_instance_uid
+    held = uid == any_(literal([*wanted], ARRAY(Text)))
+    found = session.scalar(select(func.count()).select_from(tables.instances).where(held))
+    return len(wanted) - (found or 0)

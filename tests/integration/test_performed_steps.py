@@ -398,7 +398,7 @@ def test_step_that_was_taken_for_ended_may_still_be_ended(ris: Ris) -> None:
     ris.place()
     ris.begin()
     with transaction(ris.engine) as session:
-        performed.close(session, UID, NOW)
+        performed.close(session, UID)
     closed = ris.show(), ris.steps()
 
     ris.end(DISCONTINUED, FAILURE)

@@ -283,11 +283,22 @@ def test_step_is_shown_while_it_is_to_be_done(
     assert (status in SHOWN) is shown
 
 
-def test_cancelled_procedure_and_step_without_a_modality_are_not_shown(session: Session) -> None:
+def test_cancelled_procedure_is_not_shown(session: Session) -> None:
     place(session, 1, procedure={"canceled": True})
-    place(session, 2, step={"modality": ""})
 
     assert find(session) == []
+
+
+def test_step_without_a_modality_is_shown_at_its_station_alone(session: Session) -> None:
+    place(session, 1, step={"modality": ""})
+    place(session, 2, step={"modality": "", "station_ae_titles": []})
+
+    assert find(session) == ["A1"]
+    assert find(session, {f"{STEP}.Modality": "CT"}, calling_ae_title="CT01") == ["A1"]
+    [entry] = find_steps(session, Query({f"{STEP}.Modality": "ct"}), 10, ZONE)
+    [step] = entry[STEP]
+    assert isinstance(step, dict)
+    assert step["Modality"] == "CT"
 
 
 # Entries

@@ -136,6 +136,12 @@ def test_cancelled_order_is_never_taken() -> None:
     assert decide(STUDY, [order(cancelled=True)]).outcome is Outcome.PROPOSE
 
 
+def test_entry_that_was_chosen_by_mistake_is_left_to_a_person() -> None:
+    mistaken = order(study_instance_uid="2.25.100", wrong_entry=True)
+
+    assert decide(STUDY, [mistaken]).outcome is Outcome.CONFLICT
+
+
 def test_order_that_has_a_study_is_not_taken_again_by_likeness() -> None:
     assert decide(study(accession_number="A1"), [order(taken=True)]).outcome is Outcome.PROPOSE
     assert decide(STUDY, [order(taken=True)]).outcome is Outcome.PROPOSE

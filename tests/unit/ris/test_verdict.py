@@ -8,6 +8,7 @@ import pytest
 from ris.verdict import (
     ABANDONED,
     OVERDUE,
+    RECOUNT,
     Evidence,
     Facts,
     Performed,
@@ -65,11 +66,11 @@ def facts(
         # it ended and names what it made
         (facts(performed(COMPLETED, named=3)), State.COMPLETE, None),
         (facts(performed(COMPLETED, named=4)), State.COMPLETE, None),
-        (facts(performed(COMPLETED, named=4, missing=1)), State.IN_PROGRESS, OVERDUE - MINUTE),
+        (facts(performed(COMPLETED, named=4, missing=1)), State.IN_PROGRESS, RECOUNT),
         (
             facts(performed(COMPLETED, named=3, missing=3), instances=0),
             State.EXPECTED,
-            OVERDUE - MINUTE,
+            RECOUNT,
         ),
         (
             facts(performed(COMPLETED, named=4, missing=1, ago=OVERDUE), ago=OVERDUE),

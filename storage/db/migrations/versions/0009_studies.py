@@ -63,6 +63,7 @@ TABLES = (
         standing TEXT COLLATE "C" DEFAULT '' NOT NULL,
         proposals JSONB DEFAULT '[]' NOT NULL,
         considered_at TIMESTAMP WITH TIME ZONE,
+        keys TEXT[] COLLATE "C" DEFAULT '{}' NOT NULL,
         state TEXT COLLATE "C" DEFAULT '' NOT NULL,
         evidence JSONB DEFAULT '[]' NOT NULL,
         assumed BOOLEAN DEFAULT false NOT NULL,
@@ -105,6 +106,14 @@ TABLES = (
     """,
 )
 INDEXES = (
+    """
+    CREATE INDEX ix_orders_changed_at ON orders (changed_at)
+    """,
+    """
+    CREATE INDEX ix_ris_studies_keys
+        ON ris_studies USING gin (keys)
+        WHERE standing IN ('provisional', 'proposed', 'conflict')
+    """,
     """
     CREATE INDEX ix_performed_steps_patient_id ON performed_steps (patient_id, id)
     """,
@@ -152,6 +161,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_orders_changed_at", table_name="orders")
     for name in (
         "study_journal",
         "study_orders",
