@@ -10,6 +10,7 @@ from typing import Final
 
 from pacs import contexts, decoding
 from pacs.ingest import BATCH, Ingest
+from pacs.reporting import Reporting
 from pacs.scp import commitment, models, performed, worklist
 from pacs.scp.acceptor import Acceptance
 from pacs.scp.commitment import Reporter
@@ -33,6 +34,7 @@ from ris import queries
 from ris import worklist as steps
 from ris.following import Following
 from ris.queries import LastQuery
+from ris.reports.signing.choosing import signer_of
 from storage.access.book import PeerBook
 from storage.archive import commitments, instances, search
 from storage.archive.commitments import Commitment
@@ -42,6 +44,7 @@ from storage.base.errors import Unavailable
 from storage.base.settings import Settings
 from storage.base.tls import ServerTls
 from storage.db.engine import Engine, transaction
+from storage.jobs.runner import Runner
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
 
@@ -222,6 +225,9 @@ def work(
     threading.Thread(target=settling.run, args=(stop,), name="settling", daemon=True).start()
     following = Following(engine, settings.zone)
     threading.Thread(target=following.run, args=(stop,), name="following", daemon=True).start()
+    reporting = Reporting(settings, engine, store, spool, signer_of(settings))
+    runner = Runner(engine, reporting.handlers())
+    threading.Thread(target=runner.run, args=(stop,), name="jobs", daemon=True).start()
     pause_s = FIRST_PAUSE_S
     while not stop.is_set():
         begun_s = time.monotonic()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, select
 
 from ris.reports import contents, records, subjects
-from ris.reports.faults import Fault, Missing
+from ris.reports.faults import Fault, Missing, NotAllowed
 from ris.reports.model import Flags, Report, SecondReading, Version
 from ris.reports.states import SIGNED, Status
 from ris.reports.tables import ReportOrderRow, ReportRow, VersionRow
@@ -87,6 +87,28 @@ def last_issued(session: Session, report: Report) -> Version | None:
     """Return the version that others were told of last; None: none yet."""
     issued = versions(session, report.uid, issued=True)
     return issued[-1] if issued else None
+
+
+def for_paper(session: Session, report: Report, number: int | None, *, drafts: bool) -> Version:
+    """Return the issued version `number`; when None the newest, of drafts too if they may be seen.
+
+    Raises
+    ------
+    Missing
+        There is none.
+    """
+    if number is None and drafts:
+        return report.latest
+    issued = versions(session, report.uid, issued=True)
+    wanted = [one for one in issued if number in {None, one.version}]
+    if not wanted:
+        raise Missing(Fault("no_version"))
+    return wanted[-1]
+
+
+def hidden() -> NotAllowed:
+    """Return the error for who asks for the text of a retracted report."""
+    return NotAllowed(Fault("hidden"))
 
 
 def flags(session: Session, report: Report) -> Flags:

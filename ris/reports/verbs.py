@@ -30,7 +30,11 @@ from ris.reports.tables import ReportOrderRow, ReportRow, SecondReadingRow
 from ris.reports.writing import Step
 from storage.base.clock import utc_now
 from storage.db.engine import Session
+from storage.jobs import queue as jobs
 
+DOCUMENT: Final = "pacs.document_report"
+REJECT: Final = "pacs.reject_report"
+"""What is done with a version afterwards: paper, signature, objects of the study."""
 AGREEMENTS: Final = ("agree", "minor", "major")
 """What a second reader may find: no discrepancy, one without or with consequences."""
 _ONE_READER: Final = Words("let one reader do", "chỉ cần một người đọc")
@@ -206,6 +210,9 @@ def _write(session: Session, row: ReportRow, step: Step) -> None:
     version = writing.write(session, row, step)
     if RULES[step.action].issues:
         outbox.enqueue_report(session, row.uid, version.revision, version.authored_at)
+    job = REJECT if step.status is Status.RETRACTED else DOCUMENT
+    if RULES[step.action].signs or job == REJECT:
+        jobs.enqueue(session, job, report_uid=row.uid, revision=version.revision)
     if step.status in ENDED:
         _free_orders(session, row)
 

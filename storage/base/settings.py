@@ -166,6 +166,16 @@ class Settings(BaseSettings):
     series_settle_s: Annotated[float, Field(ge=0)] = 5.0
     """How long a series must not have changed before its metadata object is made."""
 
+    signing_url: Annotated[str, AfterValidator(_root_url)] = ""
+    """Root of a signing provider's API (CSC, ``…/csc/v2``); empty: this server signs reports."""
+    signing_token: SecretStr = SecretStr("")
+    signing_name: str = ""
+    """The provider's name as it stands on papers; empty: its host."""
+    signing_ca: File | None = None
+    """PEM file of authorities; with it signers' certificates are checked at signing."""
+    timestamp_url: Annotated[str, AfterValidator(_root_url)] = ""
+    """A time-stamping authority (RFC 3161) for signatures by the provider."""
+
     time_zone: Annotated[str, AfterValidator(_time_zone)] = "Asia/Ho_Chi_Minh"
     """Of the hospital's wall clock; the times of orders and devices are taken for its."""
 

@@ -66,6 +66,8 @@ MATRIX = {
     ("POST", REPORTS): WRITERS,
     ("GET", REPORT): READERS,
     ("GET", REPORT + "/versions"): READERS,
+    ("GET", REPORT + "/pdf"): READERS,
+    ("GET", REPORT + "/signatures"): READERS,
     ("PUT", REPORT + "/lock"): WRITERS,
     ("DELETE", REPORT + "/lock"): WRITERS,
     ("POST", REPORT + "/actions/{action}"): WRITERS,

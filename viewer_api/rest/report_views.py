@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ris.reports import queries
+from ris.reports.documents import Document
 from ris.reports.model import Content, Flags, Lock, Practitioner, Report, Subject, Version
 from ris.reports.states import ENDED, NAMES, NEXT, RULES, Action, Status
 from storage.access.tokens import PERMITTED, Caller
@@ -55,6 +56,43 @@ class ReportView:
     changed_at: datetime
     shown: VersionView | None
     """The newest version that the caller may see; null: none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureView:
+    """What is kept of the signature of one paper."""
+
+    revision: int
+    sha256: str
+    size: int
+    method: str
+    qualified: bool
+    level: str
+    algorithm: str
+    subject: str
+    issuer: str
+    serial_number: str
+    signed_at: datetime
+    time_stamped_at: datetime | None
+
+    @staticmethod
+    def of(document: Document) -> "SignatureView":
+        """Return it without the bytes of the certificate."""
+        evidence = document.evidence
+        return SignatureView(
+            revision=document.revision,
+            sha256=document.sha256,
+            size=document.size,
+            method=evidence.method,
+            qualified=evidence.qualified,
+            level=evidence.level,
+            algorithm=evidence.algorithm,
+            subject=evidence.subject,
+            issuer=evidence.issuer,
+            serial_number=evidence.serial_number,
+            signed_at=evidence.signed_at,
+            time_stamped_at=evidence.time_stamped_at,
+        )
 
 
 def writes(caller: Caller) -> bool:

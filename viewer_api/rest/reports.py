@@ -12,7 +12,8 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from ris.reports import locks, opening, practitioners, queries, verbs
+from pacs import reporting
+from ris.reports import documents, locks, opening, practitioners, queries, verbs
 from ris.reports.model import Command, Content, Opening, Practitioner, SecondReading
 from ris.reports.queries import Search
 from ris.reports.states import Action, Status
@@ -22,7 +23,7 @@ from storage.db.engine import Session
 from viewer_api import deps, problems
 from viewer_api.deps import Transaction
 from viewer_api.rest import report_views
-from viewer_api.rest.report_views import ReportView, VersionView
+from viewer_api.rest.report_views import ReportView, SignatureView, VersionView
 
 router = APIRouter(
     prefix="/api/v1/reports",
@@ -192,6 +193,45 @@ def act(
         return _stale(request, session, stale)
     done = report_views.view(session, report, deps.caller_of(request))
     return Response(_VIEW.dump_json(done), media_type=_JSON)
+
+
+@router.get("/{uid}/pdf")
+def get_paper(
+    request: Request,
+    session: Transaction,
+    uid: Uid,
+    version: Annotated[int | None, Query(ge=1, le=MAX_BIGINT)] = None,
+) -> Response:
+    """Return the paper of an issued version, the newest when none is named.
+
+    As it was signed; while the signature is awaited, and of what is not signed, a paper that
+    says so across each page. Who writes reports gets the draft when nothing is named.
+    """
+    report = queries.get(session, uid)
+    writes = report_views.writes(deps.caller_of(request))
+    found = queries.for_paper(session, report, version, drafts=writes)
+    if report.status is Status.RETRACTED and not (
+        writes and person_of(request, session).may_approve
+    ):
+        raise queries.hidden()
+    parts = deps.parts(request)
+    document = documents.find(session, uid, found.revision)
+    name = f"{uid[:12]}-v{found.version}.pdf"
+    headers = {"Content-Disposition": f'inline; filename="{name}"'}
+    if document is not None:
+        content = reporting.signed_paper(parts.store, document)
+        headers["ETag"] = f'"{document.sha256}"'
+    else:
+        content = reporting.unsigned_paper(parts.settings, session, report, found)
+    return Response(content, headers=headers, media_type="application/pdf")
+
+
+@router.get("/{uid}/signatures")
+def list_signatures(session: Transaction, uid: Uid) -> list[SignatureView]:
+    """List the evidence of the signatures, one for each signed paper."""
+    issued = queries.versions(session, uid, issued=True)
+    found = (documents.find(session, uid, one.revision) for one in issued)
+    return [SignatureView.of(one) for one in found if one is not None]
 
 
 @router.put("/{uid}/second-reading", dependencies=WRITES)
