@@ -8,9 +8,11 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from ris.workitems.events import CHANNEL
 from storage.access.sessions import Audience
 from storage.base.settings import Settings
 from storage.db.engine import Engine
+from storage.db.notices import Notices
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
 from viewer_api import pages, problems
@@ -21,12 +23,15 @@ from viewer_api.deps import Parts
 from viewer_api.dicomweb import (
     archive,
     bulkdata,
+    event_channel,
     frames,
     metadata,
     rendered,
     retrieving,
     search,
     storing,
+    subscribing,
+    workitems,
 )
 from viewer_api.dicomweb.quick_frames import QuickFrames
 from viewer_api.edge import Edge
@@ -47,6 +52,8 @@ FAMILIES: Final = (
     bulkdata.router,
     storing.router,
     archive.router,
+    workitems.router,
+    subscribing.router,
     reports.router,
     operations.router,
     practitioners.router,
@@ -101,6 +108,7 @@ def create(
         callers=Callers(engine, idle=timedelta(minutes=settings.session_idle_minutes)),
         uploads=Uploads(),
         places=Places(engine, store),
+        notices=Notices(engine, CHANNEL, stopping),
         frame_indexes=Recent(MAX_FRAME_INDEXES),
         compared=Recent(MAX_COMPARED),
         metadata=Recent(MAX_METADATA, len),
@@ -114,6 +122,7 @@ def create(
     # flat: one look-up for each request, and `app.routes` names every route
     for family in FAMILIES:
         app.router.routes.extend(family.routes)
+    app.router.routes.extend(event_channel.routes())
     return app
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from pacs.frames import FrameIndex, ImagePixel
@@ -19,6 +20,7 @@ from storage.access.sessions import Audience
 from storage.access.tokens import Action, Caller
 from storage.base.settings import Settings
 from storage.db.engine import Engine, Session, transaction
+from storage.db.notices import Notices
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
 from viewer_api import addresses, cookies
@@ -49,6 +51,8 @@ class Parts:
     callers: Callers
     uploads: Uploads
     places: Places
+    notices: Notices
+    """Of events of workitems."""
     frame_indexes: Recent[tuple[str, int], tuple[FrameIndex, ImagePixel | None]]
     """By object key and offset: objects never change."""
     compared: Recent[tuple[str, int], int]
@@ -118,6 +122,25 @@ async def _authenticated(request: Request, *, remembered: bool) -> Caller:
     caller = known.callers.remembered(shown) if remembered else None
     if caller is None:
         caller = await run_in_threadpool(known.callers.authenticate, shown)
+    return caller
+
+
+async def socket_caller(socket: HTTPConnection, action: Action) -> Caller:
+    """Return who opens a WebSocket; a page of another site may not do it with our cookie.
+
+    Raises
+    ------
+    Unauthenticated
+        There is no token or session, or it is not valid any more.
+    NotPermitted
+        The role does not include `action`.
+    """
+    known: Parts = socket.app.state.parts
+    scheme = socket.scope["scheme"].replace("ws", "http", 1)
+    scope = {**socket.scope, "scheme": scheme, "method": "CONNECT"}
+    shown = credential(scope, known, socket.app.state.audience)
+    caller = await run_in_threadpool(known.callers.authenticate, shown)
+    caller.require(action)
     return caller
 
 

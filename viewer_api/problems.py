@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from ris.reports.faults import ENGLISH, LANGUAGES, Faulty
+from ris.workitems.faults import NeverScheduledAgain, StateConflict, WrongTransaction
 from storage.access.guesses import TooOften
 from storage.base.errors import (
     Conflict,
@@ -71,6 +72,14 @@ HEADERS: Final[Mapping[type[ImagingError], Mapping[str, str]]] = {
     Unavailable: {"Retry-After": RETRY_AFTER_S},
 }
 
+WARNED: Final = (StateConflict, WrongTransaction, NeverScheduledAgain)
+"""What PS3.18 11.6.3.2, 11.7.3.2 and 11.8.3.2 want in a Warning header too."""
+
+
+def warning(text: str) -> dict[str, str]:
+    """Return the header that warns of something (RFC 7234 5.5)."""
+    return {"Warning": f'299 lienthong "{text}"'}
+
 
 def status_of(error: ImagingError) -> int:
     """Return the status of the nearest ancestor of `error` in `STATUS`."""
@@ -80,6 +89,8 @@ def status_of(error: ImagingError) -> int:
 def answer(error: ImagingError) -> Response:
     """Return the answer to an error that was raised on purpose."""
     headers = next((HEADERS[kind] for kind in type(error).__mro__ if kind in HEADERS), {})
+    if isinstance(error, WARNED):
+        headers = {**headers, **warning(str(error))}
     return problem(status_of(error), type(error).__name__, str(error), headers)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from pacs import decoding, drawing
 from storage.base.errors import StoreUnavailable
@@ -32,6 +33,8 @@ NOTICE_S: Final = 0.2
 KEEP_ALIVE_S: Final = 20
 HEAD_S: Final = 15.0
 """Within this a request must have sent its headers."""
+PING_S: Final = 20.0
+"""A WebSocket whose client does not answer a ping in that time is gone."""
 MAX_HEAD: Final = 64 << 10
 MAX_CONNECTIONS: Final = 2000
 BACKLOG: Final = 2048
@@ -87,7 +90,11 @@ def run(app: ASGIApp, listener: socket.socket, stop: threading.Event) -> None:
         app,
         loop="uvloop",
         http=_Protocol,
-        ws="none",
+        ws=_Channel,
+        ws_max_size=MAX_HEAD,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         proxy_headers=False,  # read where URLs are made; the peer's address stays what it is
@@ -127,6 +134,19 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
         yield
+
+
+class _Channel(WebSocketsSansIOProtocol):
+    """Keeps query strings out of the log, and ends a client that stopped reading."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as the parent has it
+        super().__init__(*args, **kwargs)
+        self.logger = logging.getLogger("uvicorn.access")
+
+    def keepalive_timeout(self) -> None:
+        """Drop what the client did not read: to wait for it would take for ever."""
+        super().keepalive_timeout()
+        self.transport.abort()
 
 
 class _Protocol(HttpToolsProtocol):

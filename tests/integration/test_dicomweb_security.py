@@ -12,6 +12,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 from pydicom import Dataset
+from starlette.routing import WebSocketRoute
 
 from ris.reports import practitioners
 from ris.reports.model import Practitioner
@@ -21,11 +22,14 @@ from storage.db.engine import transaction
 from tests.fixtures.dicom_files import ct_slice, part10_file
 from tests.fixtures.http import HttpNode, multipart_body
 from viewer_api import service
+from viewer_api.dicomweb import event_channel
 
 ADMIN, RADIOLOGIST, TECHNOLOGIST, VIEWER, STATION = Role
 STUDY = "/dicom-web/studies/{study}"
 SERIES = STUDY + "/series/{series}"
 INSTANCE = SERIES + "/instances/{instance}"
+WORKITEMS = "/dicom-web/workitems"
+WORKITEM = WORKITEMS + "/{uid}"
 REPORTS = "/api/v1/reports"
 REPORT = REPORTS + "/{uid}"
 READERS = frozenset({ADMIN, RADIOLOGIST, TECHNOLOGIST, VIEWER})
@@ -59,6 +63,17 @@ MATRIX = {
     ("GET", SERIES + "/archive"): READERS,
     ("POST", "/dicom-web/studies"): SENDERS,
     ("POST", STUDY): SENDERS,
+    ("GET", WORKITEMS): READERS,
+    ("POST", WORKITEMS): SENDERS,
+    ("GET", WORKITEM): READERS,
+    ("POST", WORKITEM): SENDERS,
+    ("PUT", WORKITEM + "/state"): SENDERS,
+    ("PUT", WORKITEM + "/state/{ae_title}"): SENDERS,
+    ("POST", WORKITEM + "/cancelrequest"): SENDERS,
+    ("POST", WORKITEM + "/cancelrequest/{ae_title}"): SENDERS,
+    ("POST", WORKITEM + "/subscribers/{ae_title}"): SENDERS,
+    ("DELETE", WORKITEM + "/subscribers/{ae_title}"): SENDERS,
+    ("POST", WORKITEM + "/subscribers/{ae_title}/suspend"): SENDERS,
     ("GET", "/api/v1/quarantine"): ADMINS,
     ("GET", "/api/v1/incidents"): ADMINS,
     ("GET", "/api/v1/peers"): ADMINS,
@@ -83,8 +98,8 @@ MATRIX = {
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
 }
-LET_IN = frozenset({200, 404, 415, 422})
-"""Answers to who may: it is done, there is no such thing, or the body is missing."""
+LET_IN = frozenset({200, 204, 400, 404, 409, 415, 422})
+"""Answers to who may: it is done, there is no such thing, or something is missing."""
 # What people open in a browser; `test_pages` says who may.
 PAGES = {
     *(("GET", path) for path in ("/", "/viewer", "/viewer/handover", "/assets/{name}")),
@@ -131,19 +146,21 @@ def filled(path: str, dataset: Dataset) -> str:
         "frame": "1",
         "uid": "0" * 32,
         "action": "approve",
+        "ae_title": "WATCH",
         "code": "BS01",
     }
     return path.replace("{path:path}", "7FE00010").format_map(values)
 
 
 def test_every_route_stands_in_the_matrix(node: HttpNode) -> None:
+    sockets = [route for route in node.app.routes if isinstance(route, WebSocketRoute)]
+    others = [route for route in node.app.routes if route not in sockets]
     routes = {
-        (method, route.path)
-        for route in node.app.routes
-        for method in getattr(route, "methods", ["?"])
+        (method, route.path) for route in others for method in getattr(route, "methods", ["?"])
     }
 
-    assert all(isinstance(route, APIRoute) for route in node.app.routes)
+    assert {route.path for route in sockets} == {*event_channel.PATHS}
+    assert all(isinstance(route, APIRoute) for route in others)
     assert routes == MATRIX.keys() | PAGES
 
 

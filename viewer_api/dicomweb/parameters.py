@@ -67,18 +67,18 @@ def parse(
         A name is no attribute and no parameter, a value is not what its parameter
         takes, or a key contradicts the path.
     """
-    pairs = _pairs(query_string)
+    pairs = read_pairs(query_string)
     parameters = {name: value for name, value in pairs if name in _NOT_ATTRIBUTES | _SWITCHES}
-    include = _include(value for name, value in pairs if name == "includefield")
+    include = included(value for name, value in pairs if name == "includefield")
     wanted = _custom(pairs, include, level, added)
     keys = {**_keys(pairs, level, parents, wanted), **parents}
     warnings = [
-        f"{name} is not supported" for name in _UNSUPPORTED_SWITCHES if _is_on(parameters, name)
+        f"{name} is not supported" for name in _UNSUPPORTED_SWITCHES if is_on(parameters, name)
     ]
-    limit = _whole(parameters, "limit", _default_limit(parents, most))
+    limit = whole(parameters, "limit", _default_limit(parents, most))
     if limit > most:
         warnings.append(f"at most {most} results are returned at once")
-    query = Query(level, keys, fuzzy=_is_on(parameters, "fuzzymatching"), custom=wanted)
+    query = Query(level, keys, fuzzy=is_on(parameters, "fuzzymatching"), custom=wanted)
     partly = sorted(one.name for one in wanted if one.name in keys and not one.whole)
     if partly:
         warnings.append(f"not yet read of every instance: {', '.join(partly)}")
@@ -89,7 +89,7 @@ def parse(
     return Search(
         query=query,
         limit=min(limit, most),
-        offset=_whole(parameters, "offset", 0),
+        offset=whole(parameters, "offset", 0),
         after=parameters.get(AFTER, ""),
         include=include,
         warnings=tuple(warnings),
@@ -98,7 +98,7 @@ def parse(
 
 def next_page(query_string: str, after: str) -> str:
     """Return the query string of the page that begins behind `after`."""
-    pairs = [(name, value) for name, value in _pairs(query_string) if name not in _PLACES]
+    pairs = [(name, value) for name, value in read_pairs(query_string) if name not in _PLACES]
     return urlencode([*pairs, (AFTER, after)])
 
 
@@ -113,7 +113,14 @@ def keyword_of(name: str) -> str | None:
         return None
 
 
-def _pairs(query_string: str) -> Sequence[tuple[str, str]]:
+def read_pairs(query_string: str) -> Sequence[tuple[str, str]]:
+    """Return names and values, decoded.
+
+    Raises
+    ------
+    Malformed
+        It is not UTF-8, or too much.
+    """
     try:
         pairs = parse_qsl(
             query_string,
@@ -199,7 +206,8 @@ def _custom(
     return tuple(one for one in found if one.name not in twice)
 
 
-def _include(values: Iterable[str]) -> frozenset[str]:
+def included(values: Iterable[str]) -> frozenset[str]:
+    """Return the keywords that `includefield` parameters name, or only `ALL`."""
     names = {name.strip() for value in values for name in value.split(",")}
     if ALL in names:
         return frozenset({ALL})
@@ -210,7 +218,14 @@ def _default_limit(parents: Mapping[str, str], most: int) -> int:
     return most if parents else min(DEFAULT_LIMIT, most)
 
 
-def _whole(parameters: Mapping[str, str], name: str, default: int) -> int:
+def whole(parameters: Mapping[str, str], name: str, default: int) -> int:
+    """Return a number of a query string.
+
+    Raises
+    ------
+    Malformed
+        It is none, or too large.
+    """
     text = parameters.get(name, "")
     if not text:
         return default
@@ -219,7 +234,14 @@ def _whole(parameters: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _is_on(parameters: Mapping[str, str], name: str) -> bool:
+def is_on(parameters: Mapping[str, str], name: str) -> bool:
+    """Return whether a switch of a query string is on; absent, it is not.
+
+    Raises
+    ------
+    Malformed
+        It is neither true nor false.
+    """
     value = parameters.get(name, "false").lower()
     if value not in {"true", "false", ""}:
         raise Malformed(f"{name} is neither true nor false")
