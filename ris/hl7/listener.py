@@ -1,4 +1,4 @@
-"""The MLLP port: a listening socket and a thread per connection.
+"""The MLLP port, and one for TLS beside it: listening sockets and a thread per connection.
 
     accept ─ thread ─ (TLS handshake) ─ message ─ answer ─ message ─ answer …
 
@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +23,7 @@ from ris.hl7.mllp import Deframer, FrameTooLong, NoFrame
 from ris.hl7.visitors import Visitors
 from storage.base.errors import StoreUnavailable
 from storage.base.logs import bound
+from storage.base.tls import ServerTls
 
 log = logging.getLogger(__name__)
 
@@ -66,15 +67,23 @@ class Handler:
     """Takes how a frame began that was too long; returns the acknowledgement, b'' for none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """An address that is listened on."""
+
+    address: tuple[str, int]
+    """Host and port; port 0 takes a free one."""
+    tls: ServerTls | None = None
+    """When given, every connection begins with a TLS handshake."""
+
+
 class Listener:
-    """Accepts connections on one address until it is stopped.
+    """Accepts connections on some addresses until it is stopped; the limits hold for all together.
 
     Parameters
     ----------
-    address
-        Host and port; port 0 takes a free one.
-    tls
-        When given, every connection begins with a TLS handshake.
+    share_port
+        Let several processes listen on the same port (``SO_REUSEPORT``).
 
     Raises
     ------
@@ -84,55 +93,72 @@ class Listener:
 
     def __init__(
         self,
-        address: tuple[str, int],
+        doors: Sequence[Door],
         handler: Handler,
         limits: Limits | None = None,
-        tls: ssl.SSLContext | None = None,
+        *,
+        share_port: bool = False,
     ) -> None:
         self._handler = handler
         self._limits = limits or Limits()
-        self._tls = tls
         self._visitors = Visitors(
             self._limits.max_connections, self._limits.max_connections_per_peer
         )
         self._stopping = threading.Event()
-        self._socket = _listen(address)
-        self.port: int = self._socket.getsockname()[1]
-        """The port that is listened on."""
-        self._thread = threading.Thread(target=self._accept, name="hl7-accept", daemon=True)
+        self._sockets: list[socket.socket] = []
+        try:
+            for door in doors:
+                self._sockets.append(_listen(door.address, share_port=share_port))
+        except StoreUnavailable:
+            for listening in self._sockets:
+                listening.close()
+            raise
+        self.ports: Sequence[int] = [each.getsockname()[1] for each in self._sockets]
+        """The ports that are listened on, in the order of the doors."""
+        self._threads = [
+            threading.Thread(
+                target=self._accept, args=(listening, door.tls), name="hl7-accept", daemon=True
+            )
+            for listening, door in zip(self._sockets, doors, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._visitors)
 
     def start(self) -> None:
         """Begin to accept."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, grace_s: float = 10.0) -> None:
         """Accept nobody any more, answer the messages that are being worked on, then close."""
         self._stopping.set()
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._socket.close()
+        for listening, thread in zip(self._sockets, self._threads, strict=True):
+            with contextlib.suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
+            if thread.ident is not None:
+                thread.join()
+            listening.close()
         self._visitors.interrupt()
         if not self._visitors.wait_until_empty(grace_s):
             log.warning("connections_left", extra={"remaining": len(self._visitors)})
 
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket, tls: ServerTls | None) -> None:
         while not self._stopping.is_set():
             try:
-                accepted, (address, *_) = self._socket.accept()
-                self._begin(accepted, address)
+                accepted, (address, *_) = listening.accept()
+                self._begin(accepted, address, tls)
             except (OSError, RuntimeError) as error:  # no descriptor or no thread is free
                 if not self._stopping.is_set():
                     log.warning("accept_failed", extra={"reason": str(error)})
                     time.sleep(_PAUSE_S)
 
-    def _begin(self, accepted: socket.socket, address: str) -> None:
+    def _begin(self, accepted: socket.socket, address: str, tls: ServerTls | None) -> None:
         connection = accepted
         try:
             _tune(accepted)
-            if self._tls is not None:  # the handshake itself waits for the thread
-                connection = self._tls.wrap_socket(
+            if tls is not None:  # the handshake itself waits for the thread
+                connection = tls.context().wrap_socket(
                     accepted, server_side=True, do_handshake_on_connect=False
                 )
             self._visitors.enter(connection, address)
@@ -151,9 +177,8 @@ class Listener:
         """Hold one connection to its end; never raises."""
         with bound(address=address):
             try:
-                if isinstance(connection, ssl.SSLSocket):
-                    connection.settimeout(self._limits.handshake_s)
-                    connection.do_handshake()
+                if isinstance(connection, ssl.SSLSocket) and not self._greet(connection):
+                    return
                 self._serve(connection, address)
             except NoFrame as error:
                 log.warning("hl7_no_frame", extra={"reason": str(error)})
@@ -164,6 +189,16 @@ class Listener:
             finally:
                 self._visitors.leave(connection)
                 _close(connection)
+
+    def _greet(self, connection: ssl.SSLSocket) -> bool:
+        connection.settimeout(self._limits.handshake_s)
+        try:
+            connection.do_handshake()
+        except (OSError, ValueError) as error:
+            reason = error.reason if isinstance(error, ssl.SSLError) else type(error).__name__
+            log.warning("tls_refused", extra={"reason": str(reason)})
+            return False
+        return True
 
     def _serve(self, connection: socket.socket, address: str) -> None:
         deframer = Deframer(self._limits.max_frame)
@@ -223,10 +258,10 @@ class Listener:
         connection.sendall(data)
 
 
-def _listen(address: tuple[str, int]) -> socket.socket:
+def _listen(address: tuple[str, int], *, share_port: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     try:
-        return socket.create_server(address, family=family, backlog=BACKLOG)
+        return socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=share_port)
     except OSError as error:
         raise StoreUnavailable(f"HL7 port {address[0]}:{address[1]}: {error.strerror}") from error
 

@@ -36,7 +36,7 @@ PREFIX: Final = "LIENTHONG_"
 GIBIBYTE: Final = 1 << 30
 
 # Names that are no settings of this tree, or not yet: never taken for a typing error.
-_ELSEWHERE: Final = frozenset({"config", "hl7_port"})
+_ELSEWHERE: Final = frozenset({"config"})
 _TESTS: Final = "test_"
 _ORIGIN: Final = re.compile(r"https?://[0-9A-Za-z.\-\[\]:]{1,260}")
 _LIKENESS: Final = 0.7
@@ -145,6 +145,21 @@ class Settings(BaseSettings):
     """Of one STOW-RS request, which may bring many objects."""
     max_find_results: Annotated[int, Field(ge=1)] = 10_000
 
+    hl7_port: Port = 2575
+    """MLLP; the port that IANA has for it."""
+    hl7_tls_certificate: File | None = None
+    """PEM file as `dicom_tls_certificate`; with it the TLS port for MLLP is opened."""
+    hl7_tls_key: File | None = None
+    hl7_tls_client_ca: File | None = None
+    hl7_tls_port: Port = 2576
+    hl7_tls_only: bool = False
+    """The MLLP port without TLS answers this machine only."""
+    hl7_processes: Annotated[int, Field(ge=1, le=16)] = 1
+    """Processes that share the MLLP port."""
+    hl7_keep_days: Annotated[int, Field(ge=0)] = 400
+    """How long messages that are done are kept; 0: for ever. Dead letters stay."""
+    max_hl7_message_bytes: Annotated[int, Field(ge=1 << 16)] = 32 << 20
+
     http_port: Port = 8080
     http_processes: Annotated[int, Field(ge=0, le=64)] = 0
     """Processes that share the HTTP port; 0: one for each core, at most four."""
@@ -199,20 +214,24 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
-        if self.dicom_port == self.http_port:
-            raise ValueError(f"dicom_port and http_port are both {self.http_port}")
-        if self.viewer_port in {self.dicom_port, self.http_port}:
-            raise ValueError(f"viewer_port is {self.viewer_port}, as another port is")
-        taken = {self.dicom_port, self.http_port, self.viewer_port}
-        if self.dicom_tls and self.dicom_tls_port in taken:
-            raise ValueError(f"dicom_tls_port is {self.dicom_tls_port}, as another port is")
+        names = ["dicom_port", "http_port", "viewer_port", "hl7_port"]
+        names += ["dicom_tls_port"] if self.dicom_tls else []
+        names += ["hl7_tls_port"] if self.hl7_tls else []
+        taken: dict[int, str] = {}
+        for name in names:
+            port = getattr(self, name)
+            if port in taken:
+                raise ValueError(f"{taken[port]} and {name} are both {port}")
+            taken[port] = name
         return self
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
-        asked = self.dicom_tls_key or self.dicom_tls_client_ca or self.dicom_tls_only
-        if asked and not self.dicom_tls_certificate:
-            raise ValueError("there is no TLS without dicom_tls_certificate")
+        for wire in ("dicom", "hl7"):
+            names = (f"{wire}_tls_key", f"{wire}_tls_client_ca", f"{wire}_tls_only")
+            certificate = f"{wire}_tls_certificate"
+            if any(getattr(self, name) for name in names) and not getattr(self, certificate):
+                raise ValueError(f"there is no TLS without {certificate}")
         return self
 
     @property
@@ -226,6 +245,18 @@ class Settings(BaseSettings):
         if self.dicom_tls_certificate is None:
             return None
         return TlsFiles(self.dicom_tls_certificate, self.dicom_tls_key, self.dicom_tls_client_ca)
+
+    @property
+    def hl7_tls(self) -> TlsFiles | None:
+        """The files for the TLS port of MLLP; None: there is none."""
+        if self.hl7_tls_certificate is None:
+            return None
+        return TlsFiles(self.hl7_tls_certificate, self.hl7_tls_key, self.hl7_tls_client_ca)
+
+    @property
+    def hl7_bind(self) -> str:
+        """The address of the MLLP port without TLS."""
+        return "127.0.0.1" if self.hl7_tls_only else self.bind
 
     @property
     def dicom_bind(self) -> str:

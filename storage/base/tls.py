@@ -92,6 +92,28 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+def client_context(authority: Path | None = None) -> ssl.SSLContext:
+    """Return a context for TLS connections of ours, which checks the other side.
+
+    Parameters
+    ----------
+    authority
+        PEM file of who signed its certificate; None: the authorities of this machine.
+
+    Raises
+    ------
+    Malformed
+        The file cannot be read or used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=str(authority) if authority else None)
+    except OSError as error:
+        raise Malformed(f"{authority}: {error.strerror or 'no certificate in PEM'}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_SUITES)
+    return context
+
+
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return f"no certificate and key in PEM that fit together ({error.reason or 'PEM'})"

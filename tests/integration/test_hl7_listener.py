@@ -3,20 +3,19 @@
 import random
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from ris.hl7 import tls
-from ris.hl7.listener import Handler, Limits, Listener
+from ris.hl7.listener import Door, Handler, Limits, Listener
 from ris.hl7.mllp import frame
-from storage.base.errors import Malformed, StoreUnavailable
+from storage.base.errors import StoreUnavailable
+from storage.base.tls import ServerTls, TlsFiles
+from tests.fixtures.certificates import Authority
 from tests.fixtures.mllp import MllpPeer
 
 QUICK = Limits(stall_s=0.4, frame_s=1.2, handshake_s=0.5)
@@ -42,10 +41,10 @@ class Receiver:
 
 @contextmanager
 def listening(
-    receiver: Receiver, limits: Limits = QUICK, tls: ssl.SSLContext | None = None
+    receiver: Receiver, limits: Limits = QUICK, tls: ServerTls | None = None
 ) -> Iterator[Listener]:
     handler = Handler(receiver.answer, receiver.refuse)
-    listener = Listener(("127.0.0.1", 0), handler, limits, tls)
+    listener = Listener([Door(("127.0.0.1", 0), tls)], handler, limits)
     listener.start()
     try:
         yield listener
@@ -61,7 +60,7 @@ def receiver() -> Receiver:
 @pytest.fixture
 def port(receiver: Receiver) -> Iterator[int]:
     with listening(receiver) as listener:
-        yield listener.port
+        yield listener.ports[0]
 
 
 def test_one_connection_carries_many_messages(port: int, receiver: Receiver) -> None:
@@ -157,7 +156,7 @@ def test_idle_connection_stays(port: int) -> None:
 def test_frame_without_end_is_refused_and_dropped(receiver: Receiver) -> None:
     limits = replace(QUICK, max_frame=100_000)
 
-    with listening(receiver, limits) as listener, MllpPeer(listener.port) as peer:
+    with listening(receiver, limits) as listener, MllpPeer(listener.ports[0]) as peer:
         peer.send(b"\x0b" + MESSAGE + b"x" * 100_001)
         answers = peer.until_closed()
 
@@ -169,13 +168,13 @@ def test_many_stalled_connections_do_not_keep_a_good_sender_out(receiver: Receiv
     limits = Limits(max_connections=100, max_connections_per_peer=50)
 
     with listening(receiver, limits) as listener, ExitStack() as others:
-        good = others.enter_context(MllpPeer(listener.port))
+        good = others.enter_context(MllpPeer(listener.ports[0]))
         good.ask(MESSAGE)
         for _ in range(200):
-            others.enter_context(MllpPeer(listener.port)).send(b"\x0bMSH|never")
+            others.enter_context(MllpPeer(listener.ports[0])).send(b"\x0bMSH|never")
         begun = time.monotonic()
         good.ask(MESSAGE)
-        with MllpPeer(listener.port) as late:
+        with MllpPeer(listener.ports[0]) as late:
             late.ask(MESSAGE)
 
     assert len(receiver.got) == 3
@@ -198,7 +197,7 @@ def test_empty_connections_are_no_matter(port: int) -> None:
 
 
 def test_message_at_work_is_answered_before_the_stop(receiver: Receiver) -> None:
-    with listening(receiver) as listener, MllpPeer(listener.port) as peer:
+    with listening(receiver) as listener, MllpPeer(listener.ports[0]) as peer:
         receiver.gate.clear()
         peer.send(frame(MESSAGE) + frame(MESSAGE))
         while not receiver.got:
@@ -216,39 +215,28 @@ def test_message_at_work_is_answered_before_the_stop(receiver: Receiver) -> None
 
 def test_port_in_use_is_named(port: int) -> None:
     with pytest.raises(StoreUnavailable, match=f"HL7 port 127.0.0.1:{port}: Address already"):
-        Listener(("127.0.0.1", port), Handler(Receiver().answer, Receiver().refuse))
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for localhost and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    made = subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode:
-        pytest.skip("openssl cannot make a certificate here")
-    return certificate, key
+        Listener(
+            [Door(("127.0.0.1", 0)), Door(("127.0.0.1", port))],
+            Handler(Receiver().answer, Receiver().refuse),
+        )
 
 
 @pytest.fixture
-def tls_port(receiver: Receiver, certificate: tuple[Path, Path]) -> Iterator[int]:
-    with listening(receiver, tls=tls.server_context(*certificate)) as listener:
-        yield listener.port
+def tls_port(receiver: Receiver, authority: Authority) -> Iterator[int]:
+    signed = authority.sign("hl7-server")
+    with listening(receiver, tls=ServerTls(TlsFiles(signed.certificate, signed.key))) as listener:
+        yield listener.ports[0]
 
 
-def test_messages_come_over_tls(tls_port: int, certificate: tuple[Path, Path]) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate[0]))
+def trusting(authority: Authority) -> ssl.SSLContext:
+    """Return how a peer checks our certificate, by the authority and not by a name."""
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    context.check_hostname = False
+    return context
 
-    with MllpPeer(tls_port, tls=trusting) as peer:
+
+def test_messages_come_over_tls(tls_port: int, authority: Authority) -> None:
+    with MllpPeer(tls_port, tls=trusting(authority)) as peer:
         assert peer.ask(MESSAGE).startswith(b"ACK ")
         assert peer.ask(MESSAGE).startswith(b"ACK ")
 
@@ -265,16 +253,29 @@ def test_peer_without_tls_is_dropped(tls_port: int, receiver: Receiver, sent: by
     assert receiver.got == []
 
 
-def test_silent_tls_peers_keep_nobody_out(tls_port: int, certificate: tuple[Path, Path]) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate[0]))
-
+def test_silent_tls_peers_keep_nobody_out(tls_port: int, authority: Authority) -> None:
     with ExitStack() as others:
         for _ in range(20):
             others.enter_context(MllpPeer(tls_port))
-        with MllpPeer(tls_port, tls=trusting) as peer:
+        with MllpPeer(tls_port, tls=trusting(authority)) as peer:
             assert peer.ask(MESSAGE)
 
 
-def test_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Malformed, match="LIENTHONG_HL7_TLS_CERTIFICATE"):
-        tls.server_context(tmp_path / "none", tmp_path / "none")
+def test_peer_must_show_a_certificate_where_it_is_wanted(
+    receiver: Receiver, authority: Authority
+) -> None:
+    signed, client = authority.sign("hl7-strict"), authority.sign("his")
+    files = TlsFiles(signed.certificate, signed.key, client_ca=authority.certificate)
+    known = trusting(authority)
+    known.load_cert_chain(client.certificate, client.key)
+
+    with listening(receiver, tls=ServerTls(files)) as listener:
+        with MllpPeer(listener.ports[0], tls=known) as peer:
+            assert peer.ask(MESSAGE)
+        with (
+            MllpPeer(listener.ports[0], tls=trusting(authority)) as stranger,
+            pytest.raises((ssl.SSLError, ConnectionError, AssertionError)),
+        ):
+            stranger.ask(MESSAGE)
+
+    assert receiver.got == [MESSAGE]

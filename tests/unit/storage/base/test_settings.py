@@ -122,15 +122,14 @@ def test_two_services_cannot_have_one_port(monkeypatch: pytest.MonkeyPatch) -> N
     assert load().viewer_port == 0
 
 
-@pytest.mark.parametrize(
-    "name", ["LIENTHONG_DICOM_TLS_KEY", "LIENTHONG_DICOM_TLS_CLIENT_CA", "LIENTHONG_DICOM_TLS_ONLY"]
-)
+@pytest.mark.parametrize("wire", ["dicom", "hl7"])
+@pytest.mark.parametrize("name", ["KEY", "CLIENT_CA", "ONLY"])
 def test_tls_without_a_certificate_stops_the_start(
-    monkeypatch: pytest.MonkeyPatch, name: str
+    monkeypatch: pytest.MonkeyPatch, wire: str, name: str
 ) -> None:
-    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv(f"LIENTHONG_{wire.upper()}_TLS_{name}", "1")
 
-    with pytest.raises(Malformed, match="no TLS without dicom_tls_certificate"):
+    with pytest.raises(Malformed, match=f"no TLS without {wire}_tls_certificate"):
         load()
 
 
@@ -145,7 +144,7 @@ def test_port_without_tls_is_for_this_machine_when_the_others_have_to_use_tls(
     assert load().dicom_bind == "127.0.0.1"
 
     monkeypatch.setenv("LIENTHONG_DICOM_TLS_PORT", "8080")
-    with pytest.raises(Malformed, match="dicom_tls_port is 8080"):
+    with pytest.raises(Malformed, match="http_port and dicom_tls_port are both 8080"):
         load()
 
 
