@@ -19,6 +19,7 @@ from ris.hl7 import charsets
 from ris.hl7.delimiters import STANDARD
 from ris.hl7.escapes import escape
 from ris.hl7.message import Message, NoMessage
+from ris.hl7.message import read as message_reader
 from ris.model import Cycle
 from storage.base.errors import (
     Conflict,
@@ -33,6 +34,7 @@ from storage.base.errors import (
 OUR_NAME: Final = "LIENTHONG"
 VIETNAM: Final = "VNM"
 _OLD: Final = "2.3.1"
+_TOLD_MAX: Final = 300
 
 
 class Code(StrEnum):
@@ -222,6 +224,19 @@ def code_in(answer: bytes) -> str:
     """Return MSA-1 of an acknowledgement, '' when it has none."""
     match = re.search(rb"(?:^|[\r\n])MSA[^A-Za-z0-9\s]([A-Z]{2})", answer)
     return match[1].decode() if match else ""
+
+
+def told_in(answer: bytes) -> str:
+    """Return what an acknowledgement says of an error: ERR-3 and ERR-8, or MSA-3; in short."""
+    try:
+        read = message_reader(answer)
+    except ImagingError:
+        return ""
+    said = [
+        read.value("ERR-3.1") or read.value("ERR-1.4"),
+        read.value("ERR-8") or read.value("ERR-7") or read.value("MSA-3"),
+    ]
+    return " ".join(filter(None, said))[:_TOLD_MAX]
 
 
 def _header(message: Message, now: datetime, kind: str) -> str:

@@ -77,6 +77,8 @@ class DestinationRow(Base):
     """Failed tries in a row; the circuit is open until `closed_until`."""
     closed_until: Mapped[datetime | None]
     leased_until: Mapped[datetime | None]
+    leased_by: Mapped[str]
+    """Who sends there until then."""
     created_at: Mapped[Instant]
 
 
@@ -95,10 +97,14 @@ class OutgoingRow(Base):
     next_try_at: Mapped[Instant]
     reason: Mapped[str]
     answer: Mapped[bytes | None] = mapped_column(LargeBinary)
+    keys: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    """``patient:…``, ``order:…``, ``accession:…``: what people search by."""
     created_at: Mapped[Instant]
     sent_at: Mapped[datetime | None]
 
     __table_args__ = (
+        Index("ix_hl7_outgoing_keys", "keys", postgresql_using="gin"),
+        Index("ix_hl7_outgoing_created_at", "created_at"),
         Index(
             "ix_hl7_outgoing_open",
             "destination",
