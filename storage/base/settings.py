@@ -220,7 +220,7 @@ class Settings(BaseSettings):
         taken: dict[int, str] = {}
         for name in names:
             port = getattr(self, name)
-            if port in taken:
+            if port and port in taken:
                 raise ValueError(f"{taken[port]} and {name} are both {port}")
             taken[port] = name
         return self

@@ -116,7 +116,7 @@ def test_two_services_cannot_have_one_port(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(Malformed, match="dicom_port and http_port are both 8080"):
         load()
     monkeypatch.setenv("LIENTHONG_DICOM_PORT", "8081")
-    with pytest.raises(Malformed, match="viewer_port is 8081"):
+    with pytest.raises(Malformed, match="dicom_port and viewer_port are both 8081"):
         load()
     monkeypatch.setenv("LIENTHONG_VIEWER_PORT", "0")
     assert load().viewer_port == 0
