@@ -203,7 +203,7 @@ class Lane:
         until = self._after(rounds)
         log.warning(
             "hl7_destination_left_alone",
-            extra={"destination": self._name, "reason": str(error), "failures": failures},
+            extra={"destination": self._name, "reason": str(error), "count": failures},
         )
         with transaction(self._engine) as session:
             destinations.note(session, self._name, failures, until)
