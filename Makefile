@@ -25,7 +25,11 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# The viewer is fetched once; without npm, or without a network, everything else still runs.
 run: $(VENV)/.runtime
+	@test -n "$$LIENTHONG_CONFIG" || export LIENTHONG_DATA_DIR="$${LIENTHONG_DATA_DIR:-data}"; \
+	$(BIN)/lienthong viewer install > /dev/null \
+		|| echo "Serving without the image viewer; later: $(BIN)/lienthong viewer install"
 	@$(BIN)/lienthong serve
 
 test: $(VENV)/.dev

@@ -16,6 +16,7 @@ from deploy.commands import (
     tokens,
     transfer,
     users,
+    viewer,
 )
 from deploy.commands.options import err, printable
 from storage.base.errors import ImagingError
@@ -34,6 +35,7 @@ app.command("send")(transfer.send)
 app.add_typer(peers.app, name="peer")
 app.add_typer(tokens.app, name="token")
 app.add_typer(users.app, name="user")
+app.add_typer(viewer.app, name="viewer")
 app.add_typer(holding.app, name="quarantine")
 app.add_typer(commitments.app, name="commitment")
 app.add_typer(indexing.app, name="attribute")

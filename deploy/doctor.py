@@ -19,6 +19,7 @@ from storage.base.settings import Settings
 from storage.base.tls import TlsFiles
 from storage.db import migrations
 from storage.db.engine import transaction
+from viewer_api.viewer import build
 
 RENEW_BEFORE: Final = timedelta(days=30)
 
@@ -46,6 +47,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "backlog": "see the log of the worker: it says what it waits for",
     "parked": "look at the files in DATA_DIR/spool/parked and report the log's trace",
     "quarantine": "look at `lienthong quarantine list`",
+    "viewer": "run `lienthong viewer install`",
     "peer": "is it switched on, and does it know our AE title, address and port?",
 }
 
@@ -56,6 +58,8 @@ def examine(node: Node) -> Iterator[Finding]:
         yield _tried(subject, probe)
     if node.settings.dicom_tls:
         yield _certificate(node.settings, node.settings.dicom_tls)
+    if node.settings.viewer_port:
+        yield _viewer(node.settings)
     schema = _tried("schema", lambda: migrations.require_head(node.engine))
     yield schema
     yield _tried("http", lambda: _http_answers(node.settings))
@@ -89,6 +93,12 @@ def _certificate(settings: Settings, files: TlsFiles) -> Finding:
         advice=ADVICE["dicom-tls"],
         urgent=False,
     )
+
+
+def _viewer(settings: Settings) -> Finding:
+    installed = build.find(settings.viewer_dir) is not None
+    said = f"OHIF {build.VERSION} is {'' if installed else 'not '}installed"
+    return Finding("viewer", well=installed, said=said, advice=ADVICE["viewer"], urgent=False)
 
 
 def _counted(subject: str, count: int, what: str, normal: int = 0) -> Finding:

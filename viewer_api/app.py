@@ -1,12 +1,14 @@
 """The HTTP interface, put together."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ris.workitems.events import CHANNEL
 from storage.access.sessions import Audience
@@ -15,7 +17,7 @@ from storage.db.engine import Engine
 from storage.db.notices import Notices
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
-from viewer_api import pages, problems
+from viewer_api import deps, pages, problems
 from viewer_api.cache import Recent
 from viewer_api.callers import Callers
 from viewer_api.cors import Cors
@@ -34,16 +36,17 @@ from viewer_api.dicomweb import (
     workitems,
 )
 from viewer_api.dicomweb.quick_frames import QuickFrames
-from viewer_api.edge import Edge
+from viewer_api.edge import FRAMED, SECURITY_HEADERS, Edge
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
 from viewer_api.places import Places
 from viewer_api.rest import figures, health, operations, practitioners, reports, verifying
 from viewer_api.uploads import Uploads
+from viewer_api.viewer import entering, serving
 from viewer_api.web import assets, opening, signing_in, studies
 
 # asked for most often first: the router tries one after the other
-FAMILIES: Final = (
+DICOMWEB: Final = (
     frames.router,
     retrieving.router,
     metadata.router,
@@ -52,6 +55,8 @@ FAMILIES: Final = (
     bulkdata.router,
     storing.router,
     archive.router,
+)
+OTHERS: Final = (
     workitems.router,
     subscribing.router,
     reports.router,
@@ -60,11 +65,10 @@ FAMILIES: Final = (
     verifying.router,
     health.router,
     figures.router,
-    studies.router,
-    signing_in.router,
-    opening.router,
-    assets.router,
 )
+PAGES: Final = (studies.router, signing_in.router, opening.router, assets.router)
+VIEWER: Final = (entering.router, assets.router, serving.router)
+
 MAX_FRAME_INDEXES: Final = 4096
 MAX_COMPARED: Final = 4096
 MAX_METADATA: Final = 64 << 20
@@ -79,7 +83,7 @@ def create(
     probes: Mapping[str, Callable[[], None]],
     stopping: threading.Event,
 ) -> FastAPI:
-    """Return the ASGI app.
+    """Return the ASGI app of the main port.
 
     Parameters
     ----------
@@ -88,6 +92,53 @@ def create(
     stopping
         Once set, the node says that it is not ready any more.
     """
+    parts = Parts(
+        settings=settings,
+        engine=engine,
+        store=store,
+        spool=spool,
+        health=Health(probes, stopping),
+        metrics=Metrics(lambda: _gauges(spool)),
+        callers=Callers(engine, idle=timedelta(minutes=settings.session_idle_minutes)),
+        uploads=Uploads(),
+        places=Places(engine, store),
+        notices=Notices(engine, CHANNEL, stopping),
+        frame_indexes=Recent(MAX_FRAME_INDEXES),
+        compared=Recent(MAX_COMPARED),
+        metadata=Recent(MAX_METADATA, len),
+    )
+    app = _app(parts, Audience.PAGES, (*DICOMWEB, *OTHERS, *PAGES), SECURITY_HEADERS)
+    app.router.routes.extend(event_channel.routes())
+    return app
+
+
+def create_viewer(beside: FastAPI) -> FastAPI:
+    """Return the ASGI app of the viewer's origin, on the same parts as the one `beside` it.
+
+    DICOMweb is there too, so that OHIF asks its own origin alone.
+    """
+    app = _app(beside.state.parts, Audience.VIEWER, (*DICOMWEB, *VIEWER), FRAMED)
+    app.state.build = None
+    return app
+
+
+class ByPort:
+    """The ASGI app that hands each connection to the app of the port it came in by."""
+
+    def __init__(self, apps: Mapping[int, ASGIApp]) -> None:
+        self._apps = apps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._apps[scope["server"][1]](scope, receive, send)
+
+
+def _app(
+    parts: Parts,
+    audience: Audience,
+    families: Sequence[APIRouter],
+    headers: Mapping[str, str],
+) -> FastAPI:
     # docs and OpenAPI have routes of their own, that ask who calls
     app = FastAPI(
         title="Lienthong",
@@ -97,32 +148,15 @@ def create(
         redoc_url=None,
         redirect_slashes=False,
     )
-    metrics = Metrics(lambda: _gauges(spool))
-    parts = app.state.parts = Parts(
-        settings=settings,
-        engine=engine,
-        store=store,
-        spool=spool,
-        health=Health(probes, stopping),
-        metrics=metrics,
-        callers=Callers(engine, idle=timedelta(minutes=settings.session_idle_minutes)),
-        uploads=Uploads(),
-        places=Places(engine, store),
-        notices=Notices(engine, CHANNEL, stopping),
-        frame_indexes=Recent(MAX_FRAME_INDEXES),
-        compared=Recent(MAX_COMPARED),
-        metadata=Recent(MAX_METADATA, len),
-    )
-    app.state.audience = Audience.PAGES
+    app.state.parts, app.state.audience = parts, audience
     problems.register(app)
-    pages.register(app, settings.public_url)
-    app.add_middleware(QuickFrames, parts=parts, audience=Audience.PAGES)
-    app.add_middleware(Cors, origins=settings.cors_origins.split())
-    app.add_middleware(Edge, metrics=metrics)
+    pages.register(app, partial(deps.root_of, parts=parts, on=audience))
+    app.add_middleware(QuickFrames, parts=parts, audience=audience)
+    app.add_middleware(Cors, origins=parts.settings.cors_origins.split())
+    app.add_middleware(Edge, metrics=parts.metrics, headers=headers)
     # flat: one look-up for each request, and `app.routes` names every route
-    for family in FAMILIES:
+    for family in families:
         app.router.routes.extend(family.routes)
-    app.router.routes.extend(event_channel.routes())
     return app
 
 

@@ -75,7 +75,7 @@ def credential(scope: Scope, known: Parts, audience: Audience) -> Credential:
     authorization = headers.get("authorization")
     if authorization is not None:
         return Credential(bearer(authorization))
-    root = _root_url(headers, scope, known, audience)
+    root = root_of(headers, scope, known, audience)
     secret = cookies.read(headers, cookies.NAMES[audience], root)
     if not secret:
         raise Unauthenticated("sign in, or send a token: Authorization: Bearer TOKEN")
@@ -174,7 +174,7 @@ def audience(request: Request) -> Audience:
 
 def root_url(request: Request) -> str:
     """Return the root of the URLs in the answer to `request`."""
-    return _root_url(request.headers, request.scope, parts(request), audience(request))
+    return root_of(request.headers, request.scope, parts(request), audience(request))
 
 
 def viewer_url(request: Request) -> str:
@@ -205,8 +205,9 @@ def idle(request: Request) -> timedelta:
     return timedelta(minutes=parts(request).settings.session_idle_minutes)
 
 
-def _root_url(headers: Headers, scope: Scope, known: Parts, on: Audience) -> str:
-    settings = known.settings
+def root_of(headers: Headers, scope: Scope, parts: Parts, on: Audience) -> str:
+    """Return the root of one of our two origins as the sender of a request sees it."""
+    settings = parts.settings
     given = settings.viewer_url if on is Audience.VIEWER else settings.public_url
     return addresses.root_url(headers, scope["scheme"], given, scope["server"])
 

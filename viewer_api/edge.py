@@ -27,6 +27,12 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """Set unless the route has set its own."""
+FRAMED: Final[Mapping[str, str]] = {
+    **SECURITY_HEADERS,
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'self'",
+    "X-Frame-Options": "SAMEORIGIN",
+}
+"""On the viewer's origin, where its page shows documents in a frame."""
 
 UNROUTED: Final = "none"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -37,16 +43,19 @@ _QUIET: Final = "/health"
 class Edge:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, headers: Mapping[str, str] = SECURITY_HEADERS
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, send)
+        exchange = _Exchange(scope, send, self._headers)
         started = time.perf_counter()
         try:
             await self._app(exchange.scope, receive, exchange.send)
@@ -84,11 +93,12 @@ class _Exchange:
     HEAD runs as GET; the answer ends behind its headers (RFC 9110 9.3.2).
     """
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, headers: Mapping[str, str]) -> None:
         self.scope = {**scope, "state": dict(scope.get("state", {}))}
         self.status = 0
         self.sent = 0
         self._send = send
+        self._headers = headers
         self._head = scope["method"] == "HEAD"
         self._ended = False
         if self._head:
@@ -111,7 +121,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(raw=message["headers"])
-            for name, value in SECURITY_HEADERS.items():
+            for name, value in self._headers.items():
                 headers.setdefault(name, value)
         elif self._head:
             if self._ended:

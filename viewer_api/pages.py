@@ -5,7 +5,7 @@ only door to Jinja.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
@@ -17,15 +17,16 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from storage.access.tokens import Caller
 from storage.base.errors import ImagingError
-from viewer_api import addresses, cookies, problems, texts
+from viewer_api import cookies, problems, texts
 from viewer_api.problems import Unauthenticated
 from viewer_api.texts import Language
 
 FOLDER: Final = Path(__file__).parent
-ASSETS: Final = FOLDER / "assets"
+ASSETS: Final = FOLDER / "static"
 MAX_NEXT: Final = 2000
 YEAR_S: Final = 365 * 24 * 3600
 
@@ -69,8 +70,8 @@ def render(
         languages=texts.NAMES,
         caller=caller,
         here=quote(_here(request)),
-        style=f"{base}/assets/{asset_name('style.css')}",
-        icon=f"{base}/assets/{asset_name('icon.svg')}",
+        style=f"{base}/static/{asset_name('style.css')}",
+        icon=f"{base}/static/{asset_name('icon.svg')}",
         **values,
     )
     return HTMLResponse(page, status, headers=_headers(language, sends_to))
@@ -96,14 +97,14 @@ def asset_name(name: str) -> str:
     return f"{stem}-{digest[:12]}.{ending}"
 
 
-def register(app: FastAPI, public_url: str) -> None:
-    """Answer the errors of `app` with a page where a person asked."""
+def register(app: FastAPI, root_of: Callable[[Headers, Scope], str]) -> None:
+    """Answer the errors of `app` with a page where a person asked.
+
+    `root_of` tells the root of the app's origin as the sender of a request sees it.
+    """
 
     async def on_error(request: Request, error: Exception) -> Response:
-        root = addresses.root_url(
-            request.headers, request.scope["scheme"], public_url, request.scope["server"]
-        )
-        return _on_error(request, error, root)
+        return _on_error(request, error, root_of(request.headers, request.scope))
 
     app.add_exception_handler(ImagingError, on_error)
     app.add_exception_handler(HTTPException, on_error)

@@ -1,4 +1,4 @@
-"""Runs the HTTP interface in this process: uvicorn on one listening socket.
+"""Runs the HTTP interface in this process: uvicorn on a socket for each of our two origins.
 
 stop is set ─ not ready ─ no new connections ─ open requests finish ─ return
 """
@@ -7,8 +7,8 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import uvicorn
@@ -55,14 +55,18 @@ def serve(
     StoreUnavailable
         The address cannot be bound.
     """
-    app = http_app.create(settings, engine, store, spool, probes, stop)
+    pages = http_app.create(settings, engine, store, spool, probes, stop)
+    apps: dict[int, ASGIApp] = {settings.http_port: pages}
+    if settings.viewer_port:
+        apps[settings.viewer_port] = http_app.create_viewer(pages)
     shared = settings.http_processes != 1
-    with listen(settings.bind, settings.http_port, share_port=shared) as listener:
-        try:
-            run(app, listener, stop)
-        finally:
-            decoding.close_shared()
-            drawing.close_shared()
+    with ExitStack() as opened:
+        opened.callback(decoding.close_shared)
+        opened.callback(drawing.close_shared)
+        listeners = [
+            opened.enter_context(listen(settings.bind, port, share_port=shared)) for port in apps
+        ]
+        run(http_app.ByPort(apps), listeners, stop)
 
 
 def listen(host: str, port: int, *, share_port: bool = False) -> socket.socket:
@@ -84,8 +88,8 @@ def listen(host: str, port: int, *, share_port: bool = False) -> socket.socket:
         raise StoreUnavailable(f"HTTP at {host} port {port}: {error.strerror}") from error
 
 
-def run(app: ASGIApp, listener: socket.socket, stop: threading.Event) -> None:
-    """Answer on `listener` until `stop` is set and open requests are finished."""
+def run(app: ASGIApp, listeners: Sequence[socket.socket], stop: threading.Event) -> None:
+    """Answer on `listeners` until `stop` is set and open requests are finished."""
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -109,10 +113,11 @@ def run(app: ASGIApp, listener: socket.socket, stop: threading.Event) -> None:
         target=_watch, args=(server, stop, ended), name="http-stop", daemon=True
     )
     watcher.start()
-    host, port, *_ = listener.getsockname()
-    log.info("http_listening", extra={"address": host, "port": port})
+    for listener in listeners:
+        host, port, *_ = listener.getsockname()
+        log.info("http_listening", extra={"address": host, "port": port})
     try:
-        server.run([listener])
+        server.run([*listeners])
     finally:
         ended.set()
         watcher.join()

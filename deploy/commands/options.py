@@ -52,12 +52,18 @@ def load(config: Path | None) -> Settings:
     return given
 
 
-@contextmanager
-def opened(config: Path | None) -> Iterator[Node]:
-    """Open the node's parts for one command, with the newest schema."""
+def load_for_data(config: Path | None) -> Settings:
+    """Read the settings for a command that writes into the data folder."""
     given = load(config)
     if config is None and "LIENTHONG_DATA_DIR" not in os.environ:
         require_folder(given)  # else every folder that a command is tried in gets an empty archive
+    return given
+
+
+@contextmanager
+def opened(config: Path | None) -> Iterator[Node]:
+    """Open the node's parts for one command, with the newest schema."""
+    given = load_for_data(config)
     with prepare(given), Node.of(given) as node:
         yield node
 

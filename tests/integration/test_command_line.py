@@ -23,7 +23,7 @@ COMMANDS = (
     *("peer remove", "peer echo", "token", "token create", "token list", "token revoke"),
     *("quarantine", "quarantine list", "quarantine export", "quarantine discard"),
     *("user", "user add", "user link", "user list", "user password", "user role"),
-    *("user disable", "user enable"),
+    *("user disable", "user enable", "viewer", "viewer install"),
     *("attribute", "attribute add", "attribute list", "attribute remove", "reindex"),
 )
 

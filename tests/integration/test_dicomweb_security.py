@@ -102,7 +102,7 @@ LET_IN = frozenset({200, 204, 400, 404, 409, 415, 422})
 """Answers to who may: it is done, there is no such thing, or something is missing."""
 # What people open in a browser; `test_pages` says who may.
 PAGES = {
-    *(("GET", path) for path in ("/", "/viewer", "/viewer/handover", "/assets/{name}")),
+    *(("GET", path) for path in ("/", "/viewer", "/viewer/handover", "/static/{name}")),
     *(("GET", path) for path in ("/login", "/language/{tag}", "/welcome/{code}", "/password")),
     *(("POST", path) for path in ("/login", "/logout", "/welcome/{code}", "/password")),
 }

@@ -323,7 +323,7 @@ def test_pages_load_nothing_from_elsewhere_and_stand_in_no_frame(browser: httpx.
     assert "unsafe" not in policy
     assert page.headers["referrer-policy"] == "same-origin"
     assert page.headers["cache-control"] == "no-store"
-    for path in (url for url in linked if url.startswith("/assets/")):
+    for path in (url for url in linked if url.startswith("/static/")):
         asset = browser.get(path)
         assert asset.status_code == 200
         assert "immutable" in asset.headers["cache-control"]
@@ -347,7 +347,7 @@ def test_prefix_of_a_proxy_stands_before_every_link(browser: httpx.Client) -> No
     ("path", "status", "said"),
     [
         ("/nowhere", 404, "Không tìm thấy trang"),
-        ("/assets/passwd", 404, "Không tìm thấy trang"),
+        ("/static/passwd", 404, "Không tìm thấy trang"),
         ("/logout", 405, "Trang không nhận yêu cầu này"),
         ("/viewer/handover?state=x", 400, "Yêu cầu không hợp lệ"),
     ],

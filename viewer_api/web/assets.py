@@ -13,7 +13,7 @@ router = APIRouter(include_in_schema=False)
 TYPES: Final = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
 
 
-@router.get("/assets/{name}")
+@router.get("/static/{name}")
 def asset(name: str) -> Response:
     """Return a file of the pages."""
     found = next((one for one in TYPES if pages.asset_name(one) == name), None)
