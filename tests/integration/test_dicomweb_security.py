@@ -56,8 +56,13 @@ MATRIX = {
     ("GET", INSTANCE + "/bulkdata/{path:path}"): READERS,
     **{
         ("GET", f"{place}/{what}"): READERS
-        for place in (STUDY, SERIES, INSTANCE, INSTANCE + "/frames/{frame}")
+        for place in (STUDY, SERIES, INSTANCE, INSTANCE + "/frames/{frame_list}")
         for what in ("rendered", "thumbnail")
+    },
+    **{
+        ("GET", f"{place}/{what}"): READERS
+        for place in (STUDY, SERIES, INSTANCE)
+        for what in ("bulkdata", "pixeldata")
     },
     ("GET", STUDY + "/archive"): READERS,
     ("GET", SERIES + "/archive"): READERS,
