@@ -25,6 +25,25 @@ _C1: Final = re.compile(rb"[\x80-\x9f]")
 _C1_TEXT: Final = re.compile("[\x80-\x9f]")
 # PS3.5 6.1.2.5.3: each of these brings the first character set back.
 _DELIMITERS: Final = {"PN": frozenset(b"\r\n\f\\^="), "": frozenset(b"\r\n\t\f\\")}
+# What no Unicode decomposition takes apart
+_PLAIN: Final = str.maketrans(
+    dict.fromkeys("ĐÐƉ", "D")
+    | dict.fromkeys("đðɖ", "d")
+    | dict.fromkeys("’‘ʼ′", "'")  # noqa: RUF001 - these are what is replaced
+    | dict.fromkeys("“”″", '"')
+    | dict.fromkeys("–—−‐‑", "-")  # noqa: RUF001
+    | {
+        "Ø": "O",
+        "ø": "o",
+        "ß": "ss",
+        "µ": "u",
+        "μ": "u",
+        "Æ": "AE",
+        "æ": "ae",
+        "₫": "d",
+        "…": "...",
+    }
+)
 UNKNOWN: Final = "(0008,0005) names unknown character sets"
 """With this a warning begins."""
 
@@ -115,3 +134,10 @@ def nfc(text: str) -> str:
     if text.isascii():
         return text.replace("\0", " ") if "\0" in text else text
     return unicodedata.normalize("NFC", text.replace("\0", " "))
+
+
+def unaccented(text: str) -> str:
+    """Return `text` in ASCII: letters without their marks, a question mark for what has none."""
+    plain = unicodedata.normalize("NFKD", text.translate(_PLAIN))
+    bare = "".join(c for c in plain if unicodedata.category(c) not in {"Mn", "Cf"})
+    return bare.translate(_PLAIN).encode("ascii", "replace").decode("ascii")

@@ -5,7 +5,7 @@ an absolute size, and is handed on in small pieces.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from pacs.part10 import Buffer
@@ -84,3 +84,10 @@ def inflate(dataset: Buffer) -> bytes:
     inflated = b"".join(inflater.feed(dataset))
     inflater.finish()
     return inflated
+
+
+def deflated(pieces: Iterable[bytes]) -> bytes:
+    """Return a whole dataset deflated, of even length (PS3.5 A.5)."""
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    whole = b"".join([*map(deflater.compress, pieces), deflater.flush()])
+    return whole + b"\0" * (len(whole) % 2)

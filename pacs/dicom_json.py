@@ -18,6 +18,7 @@ from pacs import charsets
 from pacs.elements import Event, Kind, Scanner
 from pacs.encoding import (
     BULK_VRS,
+    EXPLICIT_LITTLE,
     KNOWN_VRS,
     LOCALISED_VRS,
     NUMBER_CODES,
@@ -91,6 +92,12 @@ def dataset_json(dataset: Buffer, transfer_syntax_uid: str, bulk_uri: BulkUri) -
 def encode(objects: Any) -> bytes:  # noqa: ANN401 - one object or a list
     """Return the bytes of JSON."""
     return msgspec.json.encode(objects)
+
+
+def text_attribute(vr: str, text: str) -> Json:
+    """Return the JSON of an attribute that is a text, several values by backslash."""
+    found = _values(text.encode(), vr, "ISO_IR 192", EXPLICIT_LITTLE)
+    return {"vr": vr, **({"Value": found} if found else {})}
 
 
 def bulk_data(dataset: Buffer, transfer_syntax_uid: str, path: str) -> BulkData:

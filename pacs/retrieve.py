@@ -1,6 +1,8 @@
 """How a stored SOP Instance is read again: whole, in pieces, or in another transfer syntax.
 
-What was received is what is given back. Every whole read is compared with the
+What was received is what is given back, but for attributes that were corrected since
+(`pacs.correcting`): `outgoing` and `dataset_as` are for those who ask, the others read what
+is kept. Every whole read is compared with the
 hash taken at reception, so a rotten byte is an error and never a picture. Where a fast
 checksum is known that was taken when the hash was right (`pacs.series_metadata`), it
 serves as well, at a fortieth of the cost.
@@ -12,7 +14,7 @@ from typing import Final
 
 from xxhash import xxh3_128, xxh3_128_digest
 
-from pacs import contexts, header, transcode
+from pacs import contexts, correcting, header, transcode
 from storage.archive.model import StoredInstance
 from storage.base.errors import NotSupported, StoreUnavailable
 from storage.objects.store import ObjectStore
@@ -74,6 +76,72 @@ def read_range(store: ObjectStore, instance: StoredInstance, offset: int, length
     return store.read(instance.object_key, instance.dataset_offset + offset, within)
 
 
+def outgoing(store: ObjectStore, instance: StoredInstance, checksum: bytes = b"") -> bytes:
+    """Return the dataset as it goes out, in the transfer syntax that it is stored in.
+
+    Raises
+    ------
+    StoreUnavailable
+        As `read_dataset`.
+    NotSupported
+        What was corrected cannot be written into it.
+    """
+    dataset = read_dataset(store, instance, checksum)
+    if not instance.correction:
+        return dataset
+    correction = correcting.read(instance.correction)
+    return correcting.corrected(dataset, instance.transfer_syntax_uid, correction)
+
+
+def outgoing_pieces(
+    store: ObjectStore, instance: StoredInstance, checksum: bytes = b""
+) -> Iterator[bytes]:
+    """Yield the dataset as it goes out, in pieces; as `stream_dataset` and `outgoing`."""
+    if not instance.correction:
+        yield from stream_dataset(store, instance, checksum)
+        return
+    made = _splice(store, instance)
+    if made is None:
+        yield outgoing(store, instance, checksum)
+        return
+    yield made.head
+    passed = 0
+    for piece in stream_dataset(store, instance, checksum):
+        yield piece[max(0, made.skipped - passed) :]
+        passed += len(piece)
+
+
+def outgoing_size(store: ObjectStore, instance: StoredInstance) -> int:
+    """Return how many bytes the dataset has as it goes out."""
+    if not instance.correction:
+        return instance.dataset_size
+    made = _splice(store, instance)
+    if made is None:
+        return len(outgoing(store, instance))
+    return len(made.head) + instance.dataset_size - made.skipped
+
+
+def outgoing_range(store: ObjectStore, instance: StoredInstance, offset: int, length: int) -> bytes:
+    """Return at most `length` bytes from `offset` of the dataset as it goes out."""
+    if not instance.correction:
+        return read_range(store, instance, offset, length)
+    made = _splice(store, instance)
+    if made is None:
+        return outgoing(store, instance)[offset : offset + length]
+    head = made.head[offset : offset + length]
+    behind = made.skipped + max(0, offset - len(made.head))
+    return head + read_range(store, instance, behind, length - len(head))
+
+
+def _splice(store: ObjectStore, instance: StoredInstance) -> correcting.Splice | None:
+    """Return the corrected beginning of a dataset, None for one that is deflated."""
+    if instance.transfer_syntax_uid == contexts.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        return None
+    start = header_bytes(store, instance)
+    correction = correcting.read(instance.correction)
+    return correcting.splice(start, instance.transfer_syntax_uid, correction)
+
+
 def dataset_as(
     store: ObjectStore,
     instance: StoredInstance,
@@ -97,7 +165,7 @@ def dataset_as(
     NotSupported
         None of them is possible; the text says why.
     """
-    dataset = read_dataset(store, instance)
+    dataset = outgoing(store, instance)
     if instance.transfer_syntax_uid in accepted:
         return instance.transfer_syntax_uid, dataset
     stored, reasons = instance.transfer_syntax_uid, []

@@ -19,7 +19,7 @@ from uuid import uuid4
 import msgspec
 from xxhash import xxh3_64_digest, xxh3_128, xxh3_128_digest
 
-from pacs import contexts, dicom_json, frames, header, retrieve
+from pacs import contexts, correcting, dicom_json, frames, header, retrieve
 from pacs.frames import FrameIndex, ImagePixel
 from pacs.header import Header, HeaderReader
 from storage.archive.model import StoredInstance
@@ -170,7 +170,7 @@ def fingerprint(found: Iterable[StoredInstance]) -> str:
     """Return what changes when an instance of these comes, goes or changes."""
     digest = hashlib.sha256(str(VERSION).encode())
     for stored in found:
-        digest.update(f"\n{stored.dataset_sha256}".encode())
+        digest.update(f"\n{stored.version}".encode())
     return digest.hexdigest()
 
 
@@ -190,6 +190,8 @@ def instance_json(start: bytes, stored: StoredInstance, token: str) -> bytes:
     uids = stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
     base = "{}/studies/{}/series/{}/instances/{}/bulkdata".format(token, *uids)
     made = dicom_json.dataset_json(start, stored.transfer_syntax_uid, lambda path: f"{base}/{path}")
+    if stored.correction:
+        correcting.put_json(made, correcting.read(stored.correction))
     made["00083002"] = {"vr": "UI", "Value": [stored.transfer_syntax_uid]}
     if len(start) < stored.dataset_size and _BITS_STORED in made and _PIXEL_DATA not in made:
         vr = "OB" if contexts.is_encapsulated(stored.transfer_syntax_uid) else "OW"

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta, tzinfo
 from functools import partial
 from typing import Final
@@ -29,8 +29,8 @@ from pacs.scp.worklist import Asked
 from pacs.scu.association import Address
 from pacs.settling import Settling
 from pacs.upper_layer import dimse
+from ris import archive_patients, queries
 from ris import performed as done
-from ris import queries
 from ris import worklist as steps
 from ris.following import Following
 from ris.queries import LastQuery
@@ -217,23 +217,23 @@ def work(
     While the object store or the database does not answer, everything stays in
     the spool and is tried again, ever more slowly up to every five seconds.
     """
-    ingest = Ingest(engine, store, spool)
-    imported = Spool(settings.data_dir / "spool-import")
-    reports = reporter(settings, engine, store)
-    threading.Thread(target=_report, args=(reports, stop), name="commitment", daemon=True).start()
+    ingest, imported = Ingest(engine, store, spool), Spool(settings.data_dir / "spool-import")
+    _beside("commitment", _report, reporter(settings, engine, store), stop)
     settling = Settling(engine, store, settings.data_dir / "settling", settings.series_settle_s)
-    threading.Thread(target=settling.run, args=(stop,), name="settling", daemon=True).start()
-    following = Following(engine, settings.zone)
-    threading.Thread(target=following.run, args=(stop,), name="following", daemon=True).start()
-    reporting = Reporting(settings, engine, store, spool, signer_of(settings))
-    runner = Runner(engine, reporting.handlers())
-    threading.Thread(target=runner.run, args=(stop,), name="jobs", daemon=True).start()
+    _beside("settling", settling.run, stop)
+    _beside("following", Following(engine, settings.zone).run, stop)
+    handlers = Reporting(settings, engine, store, spool, signer_of(settings)).handlers()
+    _beside("jobs", Runner(engine, handlers).run, stop)
+    arrived = threading.Event()
+    _beside("patients", _look_at_new_patients, engine, arrived, stop)
     pause_s = FIRST_PAUSE_S
     while not stop.is_set():
         begun_s = time.monotonic()
         try:
             taken = ingest.run_once()
             settling.ingested(taken)
+            if taken:
+                arrived.set()
             if 0 < taken < BATCH:
                 stop.wait(begun_s + PACE_S - time.monotonic())
             elif not taken:
@@ -246,6 +246,28 @@ def work(
             stop.wait(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
     decoding.close_shared()
+
+
+def _beside(name: str, target: Callable[..., None], *args: object) -> None:
+    """Run something beside the ingest, as long as the process lives."""
+    threading.Thread(target=target, args=args, name=name, daemon=True).start()
+
+
+def _look_at_new_patients(engine: Engine, arrived: threading.Event, stop: threading.Event) -> None:
+    """Look at patients who are new in the archive, whenever something was ingested."""
+    while not stop.is_set():
+        try:
+            with transaction(engine) as session:
+                found = archive_patients.arrivals(session)
+        except Unavailable as error:
+            log.warning("new_patients_wait", extra={"reason": str(error)})
+            found = 0
+        except Exception:
+            log.exception("new_patients_failed")
+            found = 0
+        if not found:
+            arrived.wait(IDLE_S)
+            arrived.clear()
 
 
 def _report(reports: Reporter, stop: threading.Event) -> None:

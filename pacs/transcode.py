@@ -9,7 +9,6 @@ any to encapsulated     the same, with each frame encoded there; without loss, s
 
 import struct
 import uuid
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -165,9 +164,7 @@ def _transcoded(dataset: bytes, source: str, target: str, decoders: Decoders | N
     parts = rewriting.rewrite(plain, events, codec_of(target, b""), changes)
     if target != contexts.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         return b"".join(parts)
-    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    deflated = b"".join([*map(deflater.compress, parts), deflater.flush()])
-    return deflated + b"\0" * (len(deflated) % 2)
+    return deflate.deflated(parts)
 
 
 # --- to native pixels

@@ -144,8 +144,6 @@ class MergeRow(Base):
     undone_at: Mapped[datetime | None]
     undone_by: Mapped[int | None]
     """The message that undid it; 0: a person."""
-    last_change: Mapped[int] = mapped_column(server_default="0")
-    """The newest row of `patient_changes` when it was made."""
 
     __table_args__ = (
         Index("ix_patient_merges_prior_ref", "prior_ref"),

@@ -90,6 +90,17 @@ def total(changes: Iterable[Facts]) -> dict[str, str | None]:
     return sum_
 
 
+def history(session: Session, patient_id: int) -> list[Facts]:
+    """Return everything that was ever shown of a patient, the newest last."""
+    known: Facts = BLANK
+    found: list[Facts] = []
+    for change in _changes(session, patient_id):
+        known = {**known, **change}
+        found.append(known)
+    row = session.get_one(PatientRow, patient_id)
+    return [*found, facts_of(row)]
+
+
 def filled(facts: Facts, children: Iterable[Facts]) -> dict[str, str | None]:
     """Return `facts`, its blanks filled from those who were merged into the patient, in order."""
     whole = dict(facts)

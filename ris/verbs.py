@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
-from ris import appointments, merges, ordering, registration
-from ris.model import Rules
+from ris import appointments, archive_patients, merges, ordering, registration
+from ris.model import Merge, Rules
+from ris.registration import Known
 from ris.requests import (
     Applied,
     AppointmentRequest,
@@ -43,19 +44,24 @@ class Domain:
         """Create or update a patient and the visit (ADT `event`)."""
         told = self._at(context)
         known, applied = registration.admit(session, told, self.rules, event, patient, visit)
+        _follow(session, known)
         if event == ARRIVAL:
             ordering.arrived(session, known.id)
         return applied
 
     def merge(self, session: Session, context: Context, pairs: Sequence[MergeRequest]) -> Applied:
         """Merge each prior patient into its survivor."""
-        return merges.merge(session, self._at(context), self.rules, pairs)
+        applied = merges.merge(session, self._at(context), self.rules, pairs)
+        self._follow_all(session, context, pairs)
+        return applied
 
     def renumber(
         self, session: Session, context: Context, pairs: Sequence[MergeRequest]
     ) -> Applied:
         """Give each prior patient the survivor's number."""
-        return merges.renumber(session, self._at(context), self.rules, pairs)
+        applied = merges.renumber(session, self._at(context), self.rules, pairs)
+        self._follow_all(session, context, pairs)
+        return applied
 
     def link(
         self, session: Session, context: Context, one: Identifier, other: Identifier
@@ -67,7 +73,9 @@ class Domain:
         self, session: Session, context: Context, one: Identifier, other: Identifier
     ) -> Applied:
         """Undo a link or a merge of two patients."""
-        applied, _ = merges.unlink(session, self._at(context), self.rules, one, other)
+        applied, undone = merges.unlink(session, self._at(context), self.rules, one, other)
+        if undone is not None:
+            follow_undone(session, undone)
         return applied
 
     def order(
@@ -80,7 +88,8 @@ class Domain:
     ) -> Applied:
         """Do with one order what its control code says."""
         told = self._at(context)
-        _, applied = ordering.apply(session, told, self.rules, patient, visit, order)
+        known, applied = ordering.apply(session, told, self.rules, patient, visit, order)
+        _follow(session, known)
         return applied
 
     def appoint(
@@ -89,8 +98,40 @@ class Domain:
         """Move or take back the time of an order."""
         return appointments.appoint(session, self._at(context), appointment)
 
+    def undo_merge(self, session: Session, merge_id: int) -> None:
+        """Undo a merge of the journal, as a person decided.
+
+        Raises
+        ------
+        NotFound
+            The journal has no such merge, or it was undone.
+        """
+        nobody = Context(sender="", sent_at=None)
+        follow_undone(session, merges.undo(session, nobody, merge_id))
+
+    def _follow_all(
+        self, session: Session, context: Context, pairs: Sequence[MergeRequest]
+    ) -> None:
+        found = (
+            registration.find(session, pair.survivor.identifier, context.sender, self.rules)
+            for pair in pairs
+        )
+        archive_patients.follow(session, {row.patient_ref for row in found if row is not None})
+
     def _at(self, context: Context) -> Context:
         now: datetime = utc_now().astimezone(self.zone).replace(tzinfo=None)
         if context.sent_at is None or context.sent_at <= now + AHEAD:
             return context
         return replace(context, sent_at=now)
+
+
+def follow_undone(session: Session, undone: Merge) -> None:
+    """Let the archive show two patients apart again, and tell people of what came meanwhile."""
+    both = {undone.prior_id, undone.survivor_id}
+    archive_patients.follow(session, both)
+    archive_patients.tell_later_images(session, both, undone.made_at)
+
+
+def _follow(session: Session, known: Known) -> None:
+    if known.created or known.changed:
+        archive_patients.follow(session, [known.id])

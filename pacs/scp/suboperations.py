@@ -139,8 +139,8 @@ def dataset(
         syntax, converted = retrieve.dataset_as(store, instance, accepted)
         return syntax, (converted,)
     if instance.dataset_size <= _WHOLE_BYTES:
-        return stored, (retrieve.read_dataset(store, instance),)
+        return stored, (retrieve.outgoing(store, instance),)
     place = instance.object_key, instance.dataset_offset, instance.dataset_size
     if store.sha256(*place) != instance.dataset_sha256:
         raise StoreUnavailable("the stored bytes are not those received")
-    return stored, retrieve.stream_dataset(store, instance)
+    return stored, retrieve.outgoing_pieces(store, instance)

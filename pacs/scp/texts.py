@@ -8,10 +8,10 @@ Only answers are shaped, never stored objects. What identifies something is neve
 half of a number is another number.
 """
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from pacs import charsets
 from pacs.encoding import LOCALISED_VRS
 from pacs.scp.encoding import Encoder
 from storage.access.peers import Peer, TextProfile
@@ -22,25 +22,6 @@ _LONGEST: Final[Mapping[str, int]] = {"PN": 64, "LO": 64, "SH": 16, "ST": 1024, 
 _ONE_LINE: Final = frozenset({"PN", "LO", "SH"})
 _IDENTIFYING: Final = ("ID", "IDs", "Number", "CodeValue", "Designator", "Request", "Version")
 """How the keywords end whose values are never cut."""
-# What no Unicode decomposition takes apart
-_PLAIN: Final = str.maketrans(
-    dict.fromkeys("ĐÐƉ", "D")
-    | dict.fromkeys("đðɖ", "d")
-    | dict.fromkeys("’‘ʼ′", "'")  # noqa: RUF001 - these are what is replaced
-    | dict.fromkeys("“”″", '"')
-    | dict.fromkeys("–—−‐‑", "-")  # noqa: RUF001
-    | {
-        "Ø": "O",
-        "ø": "o",
-        "ß": "ss",
-        "µ": "u",
-        "μ": "u",
-        "Æ": "AE",
-        "æ": "ae",
-        "₫": "d",
-        "…": "...",
-    }
-)
 
 
 class Texts:
@@ -90,18 +71,11 @@ class Texts:
         return self._profile is not TextProfile.LATIN1 or _fits_latin_1(value)
 
 
-def unaccented(text: str) -> str:
-    """Return `text` in ASCII: letters without their marks, a question mark for what has none."""
-    plain = unicodedata.normalize("NFKD", text.translate(_PLAIN))
-    bare = "".join(c for c in plain if unicodedata.category(c) not in {"Mn", "Cf"})
-    return bare.translate(_PLAIN).encode("ascii", "replace").decode("ascii")
-
-
 def _bare(value: str, vr: str) -> str:
     if vr != "PN":
-        return unaccented(value)
+        return charsets.unaccented(value)
     alphabetic, _, others = value.partition("=")
-    return unaccented(alphabetic or others.replace("=", " ").strip())
+    return charsets.unaccented(alphabetic or others.replace("=", " ").strip())
 
 
 def _fits_latin_1(text: str) -> bool:

@@ -104,10 +104,11 @@ def _instances(session: Session, received: Sequence[ReceivedInstance]) -> dict[s
 def _studies(session: Session, received: Sequence[ReceivedInstance]) -> dict[str, Study]:
     wanted = tables.studies.c.study_instance_uid == _uids(received, "StudyInstanceUID")
     found = session.execute(select(tables.studies).where(wanted)).mappings().all()
-    people = patients.load(session, {row["patient_ref"] for row in found})
+    own = {row["id"]: row["own_patient_ref"] or row["patient_ref"] for row in found}
+    people = patients.load(session, own.values())
     return {
         row["study_instance_uid"]: Study(
-            people[row["patient_ref"]],
+            people[own[row["id"]]],
             {**row},
             row["received_at"],
             row["id"],

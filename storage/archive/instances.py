@@ -8,13 +8,21 @@ Counters and ModalitiesInStudy count what this transaction really inserted, so t
 same batch recorded twice changes nothing the second time.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
-from storage.archive import holdings, incidents, matching, patients, rows, tables, writing
+from storage.archive import (
+    holdings,
+    incidents,
+    locks,
+    matching,
+    patients,
+    rows,
+    tables,
+    writing,
+)
 from storage.archive.attributes import REQUIRED, of_level, visible
 from storage.archive.holdings import Known, Series, Study
 from storage.archive.incidents import Incident, Kind
@@ -44,6 +52,7 @@ _LOCATED: Final = (
     tables.instances.c.dataset_offset,
     tables.instances.c.dataset_size,
     tables.instances.c.dataset_sha256,
+    tables.studies.c.correction,
 )
 _PATIENT_KEYWORDS: Final = tuple(row.keyword for row in of_level(Level.PATIENT) if row.received)
 _NOTICED: Final = {
@@ -52,9 +61,6 @@ _NOTICED: Final = {
 }
 _STORED: Final = Outcome(Verdict.STORED)
 _DUPLICATE: Final = Outcome(Verdict.DUPLICATE)
-_TAKE_LOCKS: Final = text(
-    "SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key"
-)
 
 
 def record(session: Session, received: Sequence[ReceivedInstance]) -> list[Outcome]:
@@ -132,14 +138,10 @@ def _check(one: ReceivedInstance) -> None:
 
 def _lock(session: Session, received: Sequence[ReceivedInstance]) -> None:
     """Take the studies and patients of the batch, always in the same order."""
-    studies = {f"study\n{one.attributes['StudyInstanceUID']}" for one in received}
+    studies = {locks.study(one.attributes["StudyInstanceUID"]) for one in received}
     identifiers = {patients.identifier(one.attributes) for one in received}
-    people = {f"patient\n{issuer}\n{text}" for text, issuer in identifiers if text}
-    session.execute(_TAKE_LOCKS, {"keys": sorted(map(_lock_key, studies | people))})
-
-
-def _lock_key(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+    people = {locks.patient(text, issuer) for text, issuer in identifiers if text}
+    locks.take(session, studies | people)
 
 
 class _Batch:
@@ -214,7 +216,10 @@ class _Batch:
     def _judge(self, patient: Patient, one: ReceivedInstance) -> bool:
         identifier = patients.identifier(one.attributes)
         values = rows.values(Level.PATIENT, one.attributes)
-        contradicts = patients.likeness(patient.values, values) is Likeness.OTHER
+        contradicts = patients.alike(patient, values) is Likeness.OTHER
+        shown = patient.shown
+        if shown and _same_identifier(shown.identifier, identifier) and not contradicts:
+            return True
         if _same_identifier(patient.identifier, identifier):
             if contradicts:
                 self._notice(Kind.PATIENT_CONFLICT, one, patient.patient_id)
@@ -222,7 +227,7 @@ class _Batch:
                 patients.fill(patient, one.attributes)
             return True
         if patient.patient_id and identifier[0]:
-            same = patients.certainly_same(patient.values, values)
+            same = patients.is_certainly(patient, values)
             if same:
                 self._notice(Kind.OTHER_PATIENT_ID, one, patient.patient_id)
             return same

@@ -126,3 +126,10 @@ class StoredInstance:
     dataset_offset: int
     dataset_size: int
     dataset_sha256: str
+    correction: str = ""
+    """Keyword → text as JSON: what goes out in place of what the object says; '' as it is."""
+
+    @property
+    def version(self) -> str:
+        """What is another one when something else goes out."""
+        return self.dataset_sha256 + self.correction

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sqlalchemy import any_, literal, select
+from sqlalchemy import RowMapping, any_, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger, Text
 
@@ -22,6 +22,7 @@ Identifier = tuple[str, str]
 """Patient ID and its issuer; a Patient ID of '' identifies nobody."""
 
 _TABLE = tables.patients
+_SURVIVOR = tables.patients.alias("survivors")
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +34,10 @@ class Patient:
     id: int | None = None
     """None until the row is written."""
     filled: dict[str, Value] = field(default_factory=dict)
+    shown: "Patient | None" = None
+    """Who it is shown as, when that is not what its objects say: see `corrections`."""
+    correction: str = ""
+    """What is put into its objects on their way out, as JSON."""
 
     @property
     def patient_id(self) -> str:
@@ -47,7 +52,8 @@ class Patient:
     @property
     def copied(self) -> dict[str, Value]:
         """What a study keeps a copy of."""
-        return {name: self.values[name] for name in ("patient_id", "patient_name_key")}
+        values = (self.shown or self).values
+        return {name: values[name] for name in ("patient_id", "patient_name_key")}
 
 
 class Likeness(StrEnum):
@@ -78,10 +84,24 @@ def likeness(one: Mapping[str, Value], other: Mapping[str, Value]) -> Likeness:
     return Likeness.SAME if same_words and born == also_born else Likeness.COMPATIBLE
 
 
+def alike(patient: Patient, values: Mapping[str, Value]) -> Likeness:
+    """Compare an object with what those before it said, and with what the patient is shown as."""
+    if patient.shown is None:
+        return likeness(patient.values, values)
+    found = {likeness(one.values, values) for one in (patient, patient.shown)}
+    return next(one for one in Likeness if one in found)
+
+
 def certainly_same(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
     """Return whether name and birth date are given in both records and equal."""
     given = one["patient_name_key"] and one["patient_birth_date"]
     return bool(given) and likeness(one, other) is Likeness.SAME
+
+
+def is_certainly(patient: Patient, values: Mapping[str, Value]) -> bool:
+    """Return whether an object is certainly of a patient, by what it is shown as as well."""
+    known = (patient, patient.shown) if patient.shown else (patient,)
+    return any(certainly_same(one.values, values) for one in known)
 
 
 def choose(candidates: Sequence[Patient], values: Mapping[str, Value]) -> Patient | None:
@@ -89,11 +109,11 @@ def choose(candidates: Sequence[Patient], values: Mapping[str, Value]) -> Patien
 
     None when they describe another person, or when a blank leaves it open which.
     """
-    alike = {id(one): likeness(one.values, values) for one in candidates}
-    same = [one for one in candidates if alike[id(one)] is Likeness.SAME]
+    found = {id(one): alike(one, values) for one in candidates}
+    same = [one for one in candidates if found[id(one)] is Likeness.SAME]
     if same:
         return same[0]
-    compatible = [one for one in candidates if alike[id(one)] is Likeness.COMPATIBLE]
+    compatible = [one for one in candidates if found[id(one)] is Likeness.COMPATIBLE]
     return compatible[0] if len(compatible) == 1 else None
 
 
@@ -102,10 +122,25 @@ def load(session: Session, ids: Collection[int]) -> dict[int, Patient]:
     wanted = [*ids]
     if not wanted:
         return {}
+    statement = select(_TABLE, _SURVIVOR).outerjoin(
+        _SURVIVOR, _SURVIVOR.c.id == _TABLE.c.survivor_ref
+    )
     found = session.execute(
-        select(_TABLE).where(_TABLE.c.id == any_(literal(wanted, ARRAY(BigInteger))))
+        statement.where(_TABLE.c.id == any_(literal(wanted, ARRAY(BigInteger))))
     ).mappings()
-    return {row["id"]: Patient({**row}, row["id"]) for row in found}
+    return {row[_TABLE.c.id]: _patient(row) for row in found}
+
+
+def _patient(row: RowMapping) -> Patient:
+    columns = {column.name: row[column] for column in _TABLE.c}
+    patient = Patient({**columns, **(columns["received"] or {})}, columns["id"])
+    patient.correction = str(columns["correction"])
+    if columns["survivor_ref"] is not None:
+        survivor = {column.name: row[column] for column in _SURVIVOR.c}
+        patient.shown = Patient(survivor, survivor["id"])
+    elif columns["received"] is not None:
+        patient.shown = Patient(columns, columns["id"])
+    return patient
 
 
 def ids_of(session: Session, identifiers: Iterable[Identifier]) -> dict[Identifier, list[int]]:

@@ -352,6 +352,8 @@ def _statement(
         .where(*search.conditions)
         .order_by(*_ordered(_ORDER[level], level))
     )
+    if level is Level.PATIENT:  # who is shown as another one is not there
+        statement = statement.where(_patients.survivor_ref.is_(None))
     if position is not None:
         statement = statement.where(_behind(level, position))
     if edge is not None:

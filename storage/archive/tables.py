@@ -3,6 +3,9 @@
     patients ─< patient_identifiers
         └────< studies ─< series ─< instances          incidents    quarantine
 
+A patient whose demographics were corrected, or who is shown as another one, keeps what came with
+the objects in `received` (`corrections`); the columns are what is shown.
+
 Text is never NULL and compares by code point (COLLATE "C"), so that prefixes and
 ranges use indexes whatever the locale of the server. A date is kept as YYYYMMDD
 and a time also as HHMMSS.FFFFFF: as text they sort as they should, and an empty
@@ -29,7 +32,7 @@ from sqlalchemy import (
     or_,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from storage.archive.attributes import Attribute, Matching, of_level
 from storage.archive.model import Level
@@ -92,7 +95,18 @@ patients: Final = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     *_attributes(Level.PATIENT),
     _instant("received_at"),
+    # what the objects say, where something else is shown
+    Column("received", JSONB),
+    Column("survivor_ref", BigInteger, ForeignKey("patients.id")),
+    _text("correction"),
 )
+
+arrived_patients: Final = Table(
+    "arrived_patients",
+    Base.metadata,
+    Column("patient_ref", BigInteger, ForeignKey("patients.id"), primary_key=True),
+)
+"""New patients that nobody has looked at yet."""
 
 patient_identifiers: Final = Table(
     "patient_identifiers",
@@ -109,6 +123,10 @@ studies: Final = Table(
     Base.metadata,
     _id(),
     _ref("patient_ref", "patients.id"),
+    # the patient that its objects name, when it is shown under another
+    Column("own_patient_ref", BigInteger, ForeignKey("patients.id")),
+    # keyword → text as JSON: what is put into its objects on their way out
+    _text("correction"),
     # copies of the patient's, so that a search by them walks one table
     _text("patient_id"),
     _text("patient_name_key"),
@@ -232,6 +250,11 @@ Index("ix_patient_identifiers_patient_ref", patient_identifiers.c.patient_ref)
 
 Index("ix_studies_order", studies.c.study_date, studies.c.study_time_key, studies.c.id)
 Index("ix_studies_patient_ref", studies.c.patient_ref)
+Index(
+    "ix_studies_own_patient_ref",
+    studies.c.own_patient_ref,
+    postgresql_where=studies.c.own_patient_ref.is_not(None),
+)
 Index("ix_studies_patient_id", start_of(studies.c.patient_id))
 Index("ix_studies_accession_number", start_of(studies.c.accession_number))
 Index("ix_studies_patient_name_key", studies.c.patient_name_key)

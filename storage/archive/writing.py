@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 from sqlalchemy import JSON, Table, Text, bindparam, cast, column, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.archive import custom_rows, rows, tables
@@ -115,7 +115,9 @@ def _insert_studies(session: Session, new: Sequence[Study]) -> None:
         {
             **one.values,
             **one.patient.copied,
-            "patient_ref": one.patient.id,
+            "patient_ref": (one.patient.shown or one.patient).id,
+            "own_patient_ref": one.patient.id if _is_elsewhere(one.patient) else None,
+            "correction": one.patient.correction,
             "received_at": one.received_at,
             "changed_at": one.received_at,
         }
@@ -169,6 +171,11 @@ def _custom(added: Sequence[Placed], ids: Mapping[str, int]) -> Iterator[tuple[C
 # Patients
 
 
+def _is_elsewhere(patient: Patient) -> bool:
+    """Return whether the studies of a patient are shown under another."""
+    return patient.shown is not None and patient.shown.id != patient.id
+
+
 def _write_patients(session: Session, people: Sequence[Patient], received_at: datetime) -> None:
     new = [one for one in people if one.id is None]
     filled = [one for one in people if one.id is not None and one.filled]
@@ -179,12 +186,25 @@ def _write_patients(session: Session, people: Sequence[Patient], received_at: da
             one.id = row_id
         added = [{"id": one.id, **one.values, "received_at": received_at} for one in new]
         _insert(session, tables.patients, "id", added)
+        arrived = [{"patient_ref": one.id} for one in new]
+        session.execute(insert(tables.arrived_patients), arrived)
     for one in filled:
-        _fill(session, tables.patients, [one])
-        if one.copied.keys() & one.filled.keys():
-            copies = update(tables.studies).where(tables.studies.c.patient_ref == one.id)
-            session.execute(copies.values(one.copied))
+        _fill_patient(session, one)
     _identify(session, new + [one for one in filled if "patient_id" in one.filled])
+
+
+def _fill_patient(session: Session, one: Patient) -> None:
+    """Fill the blanks of a patient; where something else is shown, of what its objects say."""
+    if one.shown is not None and not _is_elsewhere(one):
+        patients = tables.patients
+        received = patients.c.received.op("||")(cast(one.filled, JSONB))
+        session.execute(update(patients).where(patients.c.id == one.id).values(received=received))
+        return
+    _fill(session, tables.patients, [one])
+    copied = {name: one.filled[name] for name in one.copied.keys() & one.filled.keys()}
+    if copied:
+        copies = update(tables.studies).where(tables.studies.c.patient_ref == one.id)
+        session.execute(copies.values(copied))
 
 
 def _identify(session: Session, people: Sequence[Patient]) -> None:

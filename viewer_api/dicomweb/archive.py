@@ -63,10 +63,10 @@ def _zipped(store: ObjectStore, entries: Iterable[tuple[str, Entry]]) -> Iterato
                 stored.sop_class_uid, stored.sop_instance_uid, stored.transfer_syntax_uid
             )
             facts = zipfile.ZipInfo(name, _WHEN)
-            facts.file_size = len(head) + stored.dataset_size
+            facts.file_size = len(head) + retrieve.outgoing_size(store, stored)
             with archive.open(facts, "w") as member:
                 member.write(head)
-                for piece in retrieve.stream_dataset(store, stored):
+                for piece in retrieve.outgoing_pieces(store, stored):
                     member.write(piece)
                     yield from sink.taken()
     yield from sink.taken()

@@ -3,8 +3,8 @@
 A series that has settled has its metadata in one object; of others each instance is read.
 Either text has a token in place of the root of its URLs, which depends on who asks; with
 the root in it, it is kept for the next one who asks from there. XML is made of
-the JSON. Corrections that live in the index set ``changed_at`` of the series, so they belong
-where the text is made: `pacs.series_metadata.instance_json`.
+the JSON. Corrections that live in the index set ``changed_at`` of the series; they are in the
+text where it is made (`pacs.series_metadata.instance_json`).
 """
 
 import zlib
@@ -142,7 +142,7 @@ def _objects(parts: Parts, found: Sequence[Series], url: str) -> Iterator[bytes]
 def _object(parts: Parts, entry: Entry) -> bytes:
     """Return the JSON of one instance with our token in place of the root."""
     stored = entry.stored
-    place = stored.object_key, stored.dataset_offset
+    place = stored.object_key, stored.dataset_offset, stored.correction
     text = parts.metadata.get(place)
     if text is None:
         start = retrieve.header_bytes(parts.store, stored)

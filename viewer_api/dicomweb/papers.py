@@ -21,7 +21,7 @@ def _read(parts: Parts, entry: Entry) -> Tree:
     stored = entry.stored
     if stored.dataset_size > MAX_BYTES:
         raise NotSupported(f"a document of more than {MAX_BYTES} bytes")
-    dataset = retrieve.read_dataset(parts.store, stored, entry.checksum)
+    dataset = retrieve.outgoing(parts.store, stored, entry.checksum)
     return trees.read(dataset, stored.transfer_syntax_uid)
 
 

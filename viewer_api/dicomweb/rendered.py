@@ -268,7 +268,7 @@ def _facts(
     entry: Entry, numbers: Sequence[int], asked: Options, media_type: str
 ) -> Sequence[object]:
     stored = entry.stored
-    return stored.sop_instance_uid, stored.dataset_sha256, numbers, asked, media_type
+    return stored.sop_instance_uid, stored.version, numbers, asked, media_type
 
 
 def _not_rendered(kinds: Sequence[Offer]) -> NotSupported:

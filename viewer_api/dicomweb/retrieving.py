@@ -55,7 +55,7 @@ def retrieve_instance(request: Request, study: str, series: str, instance: str) 
     stored = entry.stored
     form = _form(media.accepted(request), single=True)
     _require_possible(form, [entry])
-    etag = contents.entity_tag(stored.sop_instance_uid, stored.dataset_sha256, form)
+    etag = contents.entity_tag(stored.sop_instance_uid, stored.version, form)
     if unchanged := contents.not_modified(request, etag):
         return unchanged
     headers = {**contents.validators(etag), **_attachment(f"{stored.sop_instance_uid}.dcm")}
@@ -86,7 +86,7 @@ def _file(request: Request, entry: Entry, headers: Mapping[str, str]) -> Respons
     """
     parts, stored = deps.parts(request), entry.stored
     head = part10.head(stored.sop_class_uid, stored.sop_instance_uid, stored.transfer_syntax_uid)
-    size = len(head) + stored.dataset_size
+    size = len(head) + retrieve.outgoing_size(parts.store, stored)
     part = contents.wanted_range(request, headers["ETag"], size)
     headers = {**headers, "Accept-Ranges": "bytes"}
     content_type = f"{media.DICOM}; transfer-syntax={stored.transfer_syntax_uid}"
@@ -113,7 +113,7 @@ def _bytes_of(store: ObjectStore, entry: Entry, part: range, before: int) -> Ite
     """Yield the bytes of the dataset that lie in `part` of a file with `before` bytes of head."""
     end = part.stop - before
     for at in range(max(0, part.start - before), end, retrieve.CHUNK):
-        yield retrieve.read_range(store, entry.stored, at, min(retrieve.CHUNK, end - at))
+        yield retrieve.outgoing_range(store, entry.stored, at, min(retrieve.CHUNK, end - at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +210,11 @@ def _several(request: Request, found: Sequence[Series]) -> Response:
 
 
 def _size(entries: Sequence[Entry], form: Form, boundary: str) -> int | None:
-    """Return how long a body of many parts will be, None when something is converted."""
+    """Return how long a body of many parts will be, None when something is written anew."""
     total = len(multipart.end_of(boundary)) - len("\r\n")
     for entry in entries:
         stored = entry.stored
-        if not form.takes(stored.transfer_syntax_uid):
+        if stored.correction or not form.takes(stored.transfer_syntax_uid):
             return None
         # a UID is padded to an even length (PS3.5 9.1)
         uid_bytes = (len(stored.sop_instance_uid) + 1) // 2 * 2
@@ -247,9 +247,9 @@ def _lenient_object(store: ObjectStore, entry: Entry, form: Form) -> Part:
 def _object(store: ObjectStore, entry: Entry, form: Form) -> Sized:
     """Return a Part 10 file with a fresh head: zero preamble, nothing of how it came to us."""
     stored = entry.stored
-    syntax, size = stored.transfer_syntax_uid, stored.dataset_size
+    syntax = stored.transfer_syntax_uid
     if form.takes(syntax):
-        dataset = _dataset(store, entry)
+        size, dataset = retrieve.outgoing_size(store, stored), _dataset(store, entry)
     else:
         with contents.content_of(stored):
             syntax, converted = retrieve.dataset_as(store, stored, form.syntaxes, lossy=True)
@@ -262,10 +262,10 @@ def _object(store: ObjectStore, entry: Entry, form: Form) -> Sized:
 
 
 def _dataset(store: ObjectStore, entry: Entry) -> Iterator[bytes]:
-    """Yield the dataset as stored; the last piece only when the whole is right."""
+    """Yield the dataset in its own transfer syntax; the last piece only when the whole is right."""
     if entry.stored.dataset_size <= contents.AT_ONCE:
-        return iter((retrieve.read_dataset(store, entry.stored, entry.checksum),))
-    return retrieve.stream_dataset(store, entry.stored, entry.checksum)
+        return iter((retrieve.outgoing(store, entry.stored, entry.checksum),))
+    return retrieve.outgoing_pieces(store, entry.stored, entry.checksum)
 
 
 def _part_headers(syntax: str) -> Mapping[str, str]:

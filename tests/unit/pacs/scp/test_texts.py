@@ -1,6 +1,7 @@
 import pytest
 
-from pacs.scp.texts import Texts, unaccented
+from pacs.charsets import unaccented
+from pacs.scp.texts import Texts
 from storage.access.peers import Peer, TextProfile
 
 NAME = "NGUYỄN^VĂN ĐỨC"

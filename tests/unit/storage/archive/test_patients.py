@@ -80,3 +80,16 @@ def test_a_patient_without_identifier_gets_it_whole() -> None:
     patients.fill(patient, {"PatientID": "1", "IssuerOfPatientID": "A"})
 
     assert patient.identifier == ("1", "A")
+
+
+def test_object_is_of_a_patient_by_what_its_objects_say_or_by_what_is_shown() -> None:
+    corrected = Patient(AN, shown=Patient(person("TRẦN^BÌNH", "19700203")))
+    other = person("LÊ^CHI", "19800101")
+
+    for said in (AN, person("TRAN BINH", "19700203")):
+        assert patients.alike(corrected, said) is Likeness.SAME
+        assert patients.is_certainly(corrected, said)
+        assert patients.choose([corrected], said) is corrected
+    assert patients.alike(corrected, other) is Likeness.OTHER
+    assert not patients.is_certainly(corrected, other)
+    assert patients.choose([corrected], other) is None
