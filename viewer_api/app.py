@@ -33,6 +33,7 @@ from viewer_api.dicomweb import (
     search,
     storing,
     subscribing,
+    uri,
     workitems,
 )
 from viewer_api.dicomweb.quick_frames import QuickFrames
@@ -59,6 +60,7 @@ DICOMWEB: Final = (
 OTHERS: Final = (
     workitems.router,
     subscribing.router,
+    uri.router,
     reports.router,
     operations.router,
     practitioners.router,

@@ -54,6 +54,7 @@ MATRIX = {
     ("GET", INSTANCE + "/metadata"): READERS,
     ("GET", INSTANCE + "/frames/{frame_list}"): READERS,
     ("GET", INSTANCE + "/bulkdata/{path:path}"): READERS,
+    ("GET", "/wado"): READERS,
     **{
         ("GET", f"{place}/{what}"): READERS
         for place in (STUDY, SERIES, INSTANCE, INSTANCE + "/frames/{frame_list}")

@@ -50,10 +50,13 @@ def retrieve_series(request: Request, study: str, series: str) -> Response:
 @router.get("/studies/{study}/series/{series}/instances/{instance}")
 def retrieve_instance(request: Request, study: str, series: str, instance: str) -> Response:
     """Retrieve one instance; as one part and as stored, also a range of its bytes."""
-    parts = deps.parts(request)
-    entry = parts.places.of_instance(study, series, instance)
-    stored = entry.stored
-    form = _form(media.accepted(request), single=True)
+    entry = deps.parts(request).places.of_instance(study, series, instance)
+    return answer(request, entry, _form(media.accepted(request), single=True))
+
+
+def answer(request: Request, entry: Entry, form: "Form") -> Response:
+    """Answer one instance in the form that the client takes."""
+    parts, stored = deps.parts(request), entry.stored
     _require_possible(form, [entry])
     etag = contents.entity_tag(stored.sop_instance_uid, stored.version, form)
     if unchanged := contents.not_modified(request, etag):

@@ -1,0 +1,163 @@
+"""WADO-URI, the URI service (PS3.18 Section 9): one instance by the parameters of a query."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from pacs import contexts
+from pacs.render import options
+from pacs.render.options import Options, Viewport, Window
+from pacs.series_metadata import Entry
+from storage.access.tokens import Action
+from storage.base import values
+from storage.base.errors import Malformed, NotSupported
+from viewer_api import deps, media
+from viewer_api.dicomweb import contents, frames, metadata, representations, retrieving
+from viewer_api.dicomweb.retrieving import Form
+from viewer_api.media import Offer
+from viewer_api.places import Series
+
+router = APIRouter(tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))])
+
+# PS3.18 9.1.2.2: what asks for a picture that is not made
+_NOT_DONE: Final = ("presentationUID", "presentationSeriesUID", "annotation")
+_WINDOW: Final = ("windowCenter", "windowWidth")
+_REGION: Final = 4
+_MAX_DIGITS: Final = 9
+
+
+@router.get("/wado")
+def retrieve(request: Request) -> Response:
+    """Retrieve one instance, as an object or rendered."""
+    asked = request.query_params
+    if asked.get("requestType") != "WADO":
+        raise Malformed("requestType is WADO")
+    uids = [values.uid(asked.get(name, "")) for name in ("studyUID", "seriesUID", "objectUID")]
+    study, series, instance = uids
+    if asked.get("anonymize", "no").lower() != "no":
+        raise NotSupported("objects are not given without the names in them")
+    if given := [name for name in _NOT_DONE if asked.get(name)]:
+        raise NotSupported(f"{', '.join(given)}: not drawn")
+    entry = deps.parts(request).places.of_instance(study, series, instance)
+    chosen = _chosen(request, entry)
+    if chosen == media.DICOM:
+        return retrieving.answer(request, entry, _form(asked.get("transferSyntax", ""), entry))
+    return _rendered(request, entry, chosen)
+
+
+def _chosen(request: Request, entry: Entry) -> str:
+    """Return the media type to give: of contentType, else of Accept, else the default (9.1.2.3).
+
+    Raises
+    ------
+    NotSupported
+        It is none of those that the instance has.
+    """
+    rendered = [one for one in representations.offers(entry) if one != media.DICOM]
+    # an image of one frame is drawn by default, everything else is an object
+    single = entry.stored.number_of_frames == 1 and bool(rendered)
+    default = rendered[:1] if single and not representations.is_read(entry) else []
+    kinds = [*default, media.DICOM, *(one for one in rendered if one not in default)]
+    accept = request.query_params.get("contentType") or request.headers.get("accept", "")
+    chosen = media.choose(accept, [Offer(kind) for kind in kinds])
+    if chosen is None:
+        raise NotSupported(f"served as {', '.join(kinds)}")
+    return chosen.media_type
+
+
+def _form(named: str, entry: Entry) -> Form:
+    """Return how an object is given: Explicit VR Little Endian if nothing is named (8.7.3.5.2)."""
+    if named:
+        return Form(multipart=False, syntaxes=(named,))
+    syntax = entry.stored.transfer_syntax_uid
+    native = contexts.EXPLICIT_VR_LITTLE_ENDIAN
+    # what has only a coded form is given in that
+    known = syntax in contexts.NATIVE or syntax in contexts.DECODABLE
+    return Form(multipart=False, syntaxes=(native,) if known else (native, syntax))
+
+
+def _rendered(request: Request, entry: Entry, media_type: str) -> Response:
+    asked = request.query_params
+    numbers = frames.frame_numbers(asked["frameNumber"]) if asked.get("frameNumber") else ()
+    if len(numbers) > 1:
+        raise Malformed("frameNumber: one frame is rendered at a time")
+    look = _options(asked, lambda: _told(request, entry))
+    stored = entry.stored
+    facts = stored.sop_instance_uid, stored.dataset_sha256, numbers, look, media_type
+    etag = contents.entity_tag("wado", *facts)
+    if unchanged := contents.not_modified(request, etag):
+        return unchanged
+    with contents.content_of(stored):
+        body = representations.make(deps.parts(request), entry, numbers, look, media_type)
+    headers = {**contents.validators(etag), **representations.headers(media_type)}
+    return Response(body, 200, headers, representations.content_type(media_type))
+
+
+def _told(request: Request, entry: Entry) -> Mapping[str, Any]:
+    [told] = metadata.decoded(deps.parts(request), [Series([entry])], "")
+    return told
+
+
+def _options(asked: Mapping[str, str], told: Callable[[], Mapping[str, Any]]) -> Options:
+    """Read the parameters of PS3.18 9.1.2.2 into those of the RESTful services."""
+    size = [_whole(asked, name) for name in ("columns", "rows")]
+    region = _region(asked.get("region", ""))
+    viewport = None
+    if any(size) or region:
+        side = options.MAX_SIDE
+        width, height = (one or side for one in size)
+        if region:
+            viewport = Viewport(width, height, _pixels(region, told()))
+        else:
+            viewport = Viewport(width, height)
+    quality = _whole(asked, "imageQuality") or options.DEFAULT_QUALITY
+    if quality > options.BEST_QUALITY:
+        raise Malformed(f"imageQuality: 1 to {options.BEST_QUALITY}")
+    return Options(_window(asked), viewport, quality)
+
+
+def _window(asked: Mapping[str, str]) -> Window | None:
+    given = [asked[name] for name in _WINDOW if asked.get(name)]
+    if not given:
+        return None
+    if len(given) < len(_WINDOW):
+        raise Malformed("windowCenter and windowWidth go together")
+    return options.read({"window": ",".join(given)}).window
+
+
+def _whole(asked: Mapping[str, str], name: str) -> int:
+    """Return a positive number, 0 when it is not given."""
+    text = asked.get(name, "")
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) > 0):
+        raise Malformed(f"{name} is not a positive number")
+    if name != "imageQuality" and int(text) > options.MAX_SIDE:
+        raise Malformed(f"{name}: sides of 1 to {options.MAX_SIDE} pixels are drawn")
+    return int(text)
+
+
+def _region(text: str) -> Sequence[float]:
+    """Return left, top, right and bottom as parts of the image, nothing when not given."""
+    if not text:
+        return ()
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise Malformed("region: four numbers from 0 to 1") from error
+    fits = len(found) == _REGION and all(0 <= one <= 1 for one in found)
+    if not fits or found[0] >= found[2] or found[1] >= found[3]:
+        raise Malformed("region: xmin,ymin,xmax,ymax, each from 0 to 1")
+    return found
+
+
+def _pixels(region: Sequence[float], told: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    try:
+        columns, rows = (int(told[name]["Value"][0]) for name in ("00280011", "00280010"))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise NotSupported("a region of what is no image") from error
+    left, top, right, bottom = region
+    across, down = (right - left) * columns, (bottom - top) * rows
+    return left * columns, top * rows, across, down
