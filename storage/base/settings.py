@@ -158,6 +158,8 @@ class Settings(BaseSettings):
     """Processes that share the MLLP port."""
     hl7_keep_days: Annotated[int, Field(ge=0)] = 400
     """How long messages that are done are kept; 0: for ever. Dead letters stay."""
+    hl7_ignore_leading_zeros: bool = False
+    """``0000123456`` and ``123456`` of one issuer are one patient."""
     max_hl7_message_bytes: Annotated[int, Field(ge=1 << 16)] = 32 << 20
 
     http_port: Port = 8080
