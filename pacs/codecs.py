@@ -21,7 +21,7 @@ from pacs import contexts, decoders, encoders, targets
 from pacs.decoding import LENGTHS, Answer, Request
 from pacs.drawing import Drawing, Sheet
 from pacs.frames import ImagePixel
-from pacs.render import films, pictures, waveforms
+from pacs.render import captions, films, pictures, waveforms
 from pacs.render.looks import Look
 from pacs.render.options import Window
 from storage.base.errors import Malformed, NotSupported
@@ -121,7 +121,10 @@ def draw(content: bytes, asked: Drawing) -> bytes:
         options = replace(
             options, window=_common_window(looks, (native(one)[0] for one, _ in lying))
         )
-    drawn = (pictures.picture(looks[place], *native(frame), options) for frame, place in lying)
+    drawn = (
+        captions.write(pictures.picture(looks[place], *native(frame), options), asked.captions)
+        for frame, place in lying
+    )
     if asked.durations_ms:
         return films.encode(drawn, asked.durations_ms, asked.media_type, options.quality)
     return pictures.encode(next(drawn), asked.media_type, options.quality)

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from pacs.decoding import Decoders
+from pacs.render.captions import Captions
 from pacs.render.looks import Look
 from pacs.render.options import Options
 from pacs.render.waveforms import Waveform
@@ -31,6 +32,7 @@ class Drawing(msgspec.Struct, tag="drawing"):
     """Of each frame: its bytes."""
     options: Options
     media_type: str
+    captions: Captions = Captions()
     durations_ms: Sequence[int] = ()
     """Of each frame of a film; none for a single picture."""
 

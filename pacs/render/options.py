@@ -10,6 +10,8 @@ from storage.base.errors import Malformed
 MAX_SIDE: Final = 8192
 DEFAULT_QUALITY: Final = 90
 BEST_QUALITY: Final = 100
+KEYWORDS: Final = ("patient", "technique")
+"""Of the parameter annotation."""
 _SIZE_ONLY: Final = 2
 _LARGEST: Final = 1e9
 _FUNCTIONS: Final[Mapping[str, str]] = {
@@ -48,12 +50,16 @@ class Options:
     window: Window | None = None
     viewport: Viewport | None = None
     quality: int = DEFAULT_QUALITY
+    annotation: tuple[str, ...] = ()
+    """Which of `KEYWORDS` are written on the picture."""
     language: str = "vi"
     """Of the words around a report: vi or en."""
 
 
 def read(parameters: Mapping[str, str]) -> Options:
-    """Read the query parameters ``window``, ``viewport``, ``quality``; others are not ours.
+    """Read the query parameters ``window``, ``viewport``, ``quality`` and ``annotation``.
+
+    Others are not ours.
 
     Raises
     ------
@@ -64,6 +70,7 @@ def read(parameters: Mapping[str, str]) -> Options:
         _window(parameters["window"]) if parameters.get("window") else None,
         _viewport(parameters["viewport"]) if parameters.get("viewport") else None,
         _quality(parameters["quality"]) if parameters.get("quality") else DEFAULT_QUALITY,
+        _annotation(parameters.get("annotation", "")),
     )
 
 
@@ -100,6 +107,13 @@ def _quality(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= BEST_QUALITY):
         raise Malformed("quality: a number from 1 to 100 is expected")
     return int(text)
+
+
+def _annotation(text: str) -> tuple[str, ...]:
+    asked = [keyword.strip().lower() for keyword in text.split(",") if keyword.strip()]
+    if not set(asked) <= set(KEYWORDS):
+        raise Malformed(f"annotation: {' and '.join(KEYWORDS)} are written")
+    return tuple(sorted(set(asked)))
 
 
 def _number(name: str, text: str) -> float:

@@ -8,9 +8,10 @@ from typing import Final
 from pacs import contexts, drawing, frames, header, retrieve, wrapping
 from pacs.drawing import Drawing
 from pacs.header import Header
-from pacs.render import documents, films, groups, looks, pictures, waveforms
+from pacs.render import captions, documents, films, groups, looks, pictures, waveforms
+from pacs.render.captions import Captions
 from pacs.render.groups import Looks
-from pacs.render.options import Options, Viewport
+from pacs.render.options import KEYWORDS, Options, Viewport
 from pacs.series_metadata import Entry
 from storage.base.errors import NotFound, NotSupported
 from viewer_api import media
@@ -28,6 +29,7 @@ _MS: Final = 1000
 
 STILLS: Final = tuple(pictures.FORMATS)
 FILMS: Final = tuple(kind for kind in films.FORMATS if kind not in pictures.FORMATS)
+_ANNOTATIONS: Final = ((), *((one,) for one in KEYWORDS), KEYWORDS)
 _AS_STORED: Final = Form(multipart=False, media_type=media.OCTET_STREAM, as_stored=True)
 
 
@@ -61,6 +63,8 @@ class _Seen:
 
     looks: Looks
     representative: int
+    captions: Mapping[tuple[str, ...], Captions]
+    """By what is asked to be written."""
     durations_ms: Sequence[int]
 
 
@@ -163,6 +167,7 @@ def _drawn(
         [*map(len, coded)],
         asked,
         media_type,
+        seen.captions.get(asked.annotation, Captions()),
         lasting,
     )
     return drawing.draw(order, coded)
@@ -184,7 +189,12 @@ def _look(parts: Parts, entry: Entry) -> _Seen:
     start = retrieve.header_bytes(parts.store, entry.stored)
     found = header.scan(start, entry.stored.transfer_syntax_uid)
     base = looks.look_of(found, frames.image_pixel(found))
-    seen = _Seen(groups.looks_of(found, start, base), _representative(found), _durations_ms(found))
+    seen = _Seen(
+        groups.looks_of(found, start, base),
+        _representative(found),
+        {asked: captions.of(found, asked) for asked in _ANNOTATIONS},
+        _durations_ms(found),
+    )
     _seen.put(place, seen)
     return seen
 

@@ -1,5 +1,6 @@
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -10,6 +11,7 @@ from pacs import contexts, drawing
 from pacs.decoding import Decoders
 from pacs.drawing import Drawing
 from pacs.frames import ImagePixel
+from pacs.render.captions import Captions
 from pacs.render.looks import Look, Table
 from pacs.render.options import Options, Window
 from storage.base.errors import Malformed, NotSupported
@@ -38,8 +40,9 @@ def draw(
     looks: list[Look] | None = None,
     media_type: str = "image/png",
     lasting: tuple[int, ...] = (),
-    **options: object,
+    **options: Any,
 ) -> Image.Image:
+    captions = options.pop("captions", Captions())
     order = Drawing(
         syntax,
         looks or [look()],
@@ -47,6 +50,7 @@ def draw(
         [*map(len, frames)],
         Options(**options),
         media_type,
+        captions,
         lasting,
     )
     made = drawing.draw(order, frames, pool)
@@ -99,6 +103,17 @@ def test_tables_reach_the_drawing_process(pool):
     found = draw(pool, [RAMP.tobytes()], looks=[look(voi=inverted)])
 
     assert np.array_equal(np.asarray(found), 255 - RAMP.astype("u1"))
+
+
+def test_captions_are_written_on_the_picture(pool):
+    black = [np.zeros((200, 200), "<u2").tobytes()]
+    wide = [look(200, window=Window(1000, 10))]
+
+    found = draw(pool, black, looks=wide, captions=Captions(("NGUYỄN VĂN AN",)))
+
+    written = np.asarray(found)
+    assert written[:40].max() > 190
+    assert written[40:].max() == 0
 
 
 def test_a_broken_frame_is_malformed_and_the_next_one_is_drawn(pool):

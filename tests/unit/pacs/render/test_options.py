@@ -22,6 +22,8 @@ from storage.base.errors import Malformed
         ),
         ({"viewport": "100,50,,,,"}, Options(viewport=Viewport(100, 50, (0, 0, 0, 0)))),
         ({"quality": "1", "other": "x"}, Options(quality=1)),
+        ({"annotation": "technique, patient"}, Options(annotation=("patient", "technique"))),
+        ({"annotation": ""}, Options()),
     ],
 )
 def test_parameters_are_read(parameters, read):
@@ -38,6 +40,7 @@ def test_parameters_are_read(parameters, read):
         ("window", "40,400,cubic"),
         ("window", "nan,400"),
         ("window", "40,inf"),
+        ("annotation", "patient,everything"),
         ("viewport", "0,10"),
         ("viewport", "10,100000"),
         ("viewport", "10,10,1,1"),
