@@ -13,11 +13,13 @@ from io import BytesIO
 from typing import Final
 from uuid import UUID
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence as Items
 
+from pacs import part10
 from storage.archive.model import Match, StoredInstance
 
 ENCAPSULATED_PDF: Final = "1.2.840.10008.5.1.4.1.1.104.1"
@@ -39,6 +41,8 @@ PERSON: Final = ("121006", "DCM", "Person")
 OBSERVER_NAME: Final = ("121008", "DCM", "Person Observer Name")
 FOR_PROVIDER: Final = ("113002", "DCM", "For Referring Provider")
 OF_INTEREST: Final = ("113000", "DCM", "Of Interest")
+REJECTIONS: Final = frozenset({"113001", "113037", "113038", "113039"})
+"""Titles of selections of what must not be used (PS3.16 CID 7011)."""
 REJECTED: Final = ("113037", "DCM", "Rejected for Patient Safety Reasons")
 DESCRIPTION: Final = ("113012", "DCM", "Key Object Description")
 LANGUAGES: Final[Mapping[str, Coded]] = {
@@ -357,6 +361,17 @@ def _code(coded: Coded) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = coded
     return item
+
+
+def decode(content: bytes, transfer_syntax_uid: str) -> Dataset:
+    """Return the dataset of bytes without a head."""
+    return dcmread(BytesIO(part10.head("", "", transfer_syntax_uid) + content), force=True)
+
+
+def title_of(dataset: Dataset) -> str:
+    """Return the code of the title of a Key Object Selection, '' when it has none."""
+    titles = dataset.get("ConceptNameCodeSequence") or ()
+    return str(titles[0].get("CodeValue", "")) if titles else ""
 
 
 def chosen_in(dataset: Dataset) -> Iterator[tuple[str, str, int]]:

@@ -9,19 +9,20 @@ waits; reading and telling others of the text do not.
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pydicom.dataset import Dataset
 
-from pacs import part10, report_objects
+from pacs import part10, report_objects, retrieve
 from pacs.part10 import Provenance
-from pacs.report_objects import Facts, Request
+from pacs.report_objects import Coded, Facts, Request
 from ris import orders
-from ris.reports import documents, practitioners, queries
+from ris.reports import documents, key_images, practitioners, queries
 from ris.reports.documents import Document
+from ris.reports.key_images import KeyImage
 from ris.reports.model import Report, Version
 from ris.reports.paper import composing, layout
 from ris.reports.paper.composing import Press, Printing
@@ -139,10 +140,13 @@ class Reporting:
     def _archive(self, report: Report, version: Version, pdf: bytes) -> None:
         with transaction(self.engine) as session:
             facts = self._facts(session, report, version)
+            chosen = _chosen(session, report)
         if facts is None:  # a report of what is not held; images that come later change nothing
             return
         self._spool(report_objects.encapsulated_pdf(facts, pdf))
         self._spool(report_objects.basic_text_sr(facts))
+        for title, some in chosen.items():
+            self._spool(report_objects.key_objects(facts, title, some, ""))
 
     def _spool(self, dataset: Dataset) -> None:
         uids = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
@@ -225,6 +229,47 @@ def _images(session: Session, study_instance_uids: Sequence[str]) -> list[Stored
         for one in instances.locate(session, {"StudyInstanceUID": uid})
         if one.sop_class_uid not in report_objects.DOCUMENT_CLASSES
     ]
+
+
+def _chosen(
+    session: Session, report: Report
+) -> Mapping[Coded, Sequence[tuple[StoredInstance, int]]]:
+    """Return the key images by the title of their selection (PS3.16 CID 7010)."""
+    found: dict[Coded, list[tuple[StoredInstance, int]]] = {}
+    for one in key_images.of_report(session, report.uid):
+        title = report_objects.FOR_PROVIDER if one.for_provider else report_objects.OF_INTEREST
+        keys_of = {
+            "StudyInstanceUID": one.study_instance_uid,
+            "SOPInstanceUID": one.sop_instance_uid,
+        }
+        for instance in instances.locate(session, keys_of):
+            found.setdefault(title, []).append((instance, one.frame))
+    return found
+
+
+def selected(store: ObjectStore, session: Session, report: Report) -> Iterator[KeyImage]:
+    """Yield what the Key Object Selections in the studies of a report name.
+
+    Selections that reject images (PS3.16 CID 7011) are none of images that matter.
+    """
+    for uid in report.study_instance_uids:
+        for one in instances.locate(session, {"StudyInstanceUID": uid}):
+            if one.sop_class_uid == report_objects.KEY_OBJECT_SELECTION:
+                yield from _selected(retrieve.read_dataset(store, one), one)
+
+
+def _selected(content: bytes, held: StoredInstance) -> Iterator[KeyImage]:
+    dataset = report_objects.decode(content, held.transfer_syntax_uid)
+    title = report_objects.title_of(dataset)
+    if title in report_objects.REJECTIONS:
+        return
+    for _, uid, frame in report_objects.chosen_in(dataset):
+        yield KeyImage(
+            held.study_instance_uid,
+            uid,
+            frame or 1,
+            for_provider=title == report_objects.FOR_PROVIDER[0],
+        )
 
 
 def _held(session: Session, report: Report, signed: Sequence[Version]) -> list[StoredInstance]:

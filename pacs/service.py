@@ -34,6 +34,7 @@ from ris import performed as done
 from ris import worklist as steps
 from ris.following import Following
 from ris.queries import LastQuery
+from ris.reports import criticals
 from ris.reports.signing.choosing import signer_of
 from storage.access.book import PeerBook
 from storage.archive import commitments, instances, search
@@ -44,7 +45,7 @@ from storage.base.errors import Unavailable
 from storage.base.settings import Settings
 from storage.base.tls import ServerTls
 from storage.db.engine import Engine, transaction
-from storage.jobs.runner import Runner
+from storage.jobs.runner import Handler, Runner
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
 
@@ -209,6 +210,13 @@ def reporter(settings: Settings, engine: Engine, store: ObjectStore) -> Reporter
     return Reporter(engine, store, partial(_locate, engine), resolve, settings.ae_title)
 
 
+def _handlers(
+    settings: Settings, engine: Engine, store: ObjectStore, spool: Spool
+) -> Mapping[str, Handler]:
+    reporting = Reporting(settings, engine, store, spool, signer_of(settings))
+    return {**reporting.handlers(), **criticals.handlers(engine)}
+
+
 def work(
     settings: Settings, engine: Engine, store: ObjectStore, spool: Spool, stop: threading.Event
 ) -> None:
@@ -222,8 +230,7 @@ def work(
     settling = Settling(engine, store, settings.data_dir / "settling", settings.series_settle_s)
     _beside("settling", settling.run, stop)
     _beside("following", Following(engine, settings.zone).run, stop)
-    handlers = Reporting(settings, engine, store, spool, signer_of(settings)).handlers()
-    _beside("jobs", Runner(engine, handlers).run, stop)
+    _beside("jobs", Runner(engine, _handlers(settings, engine, store, spool)).run, stop)
     arrived = threading.Event()
     _beside("patients", _look_at_new_patients, engine, arrived, stop)
     pause_s = FIRST_PAUSE_S

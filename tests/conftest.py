@@ -18,4 +18,5 @@ pytest_plugins = [
     "tests.fixtures.index",
     "tests.fixtures.server",
     "tests.fixtures.reports",
+    "tests.fixtures.reading_room",
 ]

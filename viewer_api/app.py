@@ -41,7 +41,17 @@ from viewer_api.edge import FRAMED, SECURITY_HEADERS, Edge
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
 from viewer_api.places import Places
-from viewer_api.rest import figures, health, operations, practitioners, reports, verifying
+from viewer_api.rest import (
+    criticals,
+    figures,
+    health,
+    key_images,
+    operations,
+    practitioners,
+    report_templates,
+    reports,
+    verifying,
+)
 from viewer_api.uploads import Uploads
 from viewer_api.viewer import entering, serving
 from viewer_api.web import assets, opening, signing_in, studies
@@ -62,6 +72,9 @@ OTHERS: Final = (
     subscribing.router,
     uri.router,
     reports.router,
+    key_images.router,
+    criticals.router,
+    report_templates.router,
     operations.router,
     practitioners.router,
     verifying.router,

@@ -42,6 +42,19 @@ TEXTS: Final[Mapping[str, Words]] = {
         "thuộc người bệnh khác với phần còn lại",
     ),
     "one_of_both": Words("a study or an order is needed", "cần có ca chụp hoặc chỉ định"),
+    "unknown_image": Words(
+        "names an image that is not held in a study of the report",
+        "hình ảnh không có trong ca chụp của phiếu kết quả",
+    ),
+    "no_critical": Words("no such critical result", "không có kết quả nguy hiểm này"),
+    "acknowledged": Words(
+        "the critical result was acknowledged before", "kết quả nguy hiểm đã được xác nhận"
+    ),
+    "needs_read_back": Words(
+        "only who has read it back can acknowledge it", "phải đọc lại mới được xác nhận"
+    ),
+    "no_template": Words("no such template", "không có mẫu này"),
+    "not_mrrt": Words("is no MRRT template", "không phải là mẫu MRRT"),
     "no_report": Words("no such report", "không có phiếu kết quả này"),
     "no_version": Words("no such version of this report", "phiếu kết quả không có phiên bản này"),
     "no_practitioner": Words(

@@ -147,3 +147,71 @@ class LetterheadRow(Base):
     texts: Mapped[dict[str, Any]] = mapped_column(JSONB)
     logo: Mapped[bytes] = mapped_column(LargeBinary)
     changed_at: Mapped[Instant]
+
+
+class TemplateRow(Base):
+    __tablename__ = "report_templates"
+
+    code: Mapped[str] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    language: Mapped[str]
+    service_codes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    modality: Mapped[str]
+    sex: Mapped[str]
+    least_age_months: Mapped[int]
+    most_age_months: Mapped[int | None]
+    sections: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    changed_at: Mapped[Instant]
+
+
+class CriticalRow(Base):
+    __tablename__ = "critical_results"
+
+    id: Mapped[Key]
+    uid: Mapped[str] = mapped_column(unique=True)
+    report_id: Mapped[int] = mapped_column(ForeignKey("reports.id"))
+    level: Mapped[str]
+    finding: Mapped[str]
+    recognised_at: Mapped[Instant]
+    recognised_by: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    due_at: Mapped[Instant]
+    """Somebody has to have taken notice by then."""
+    escalations: Mapped[int]
+    acknowledged_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_critical_results_report_id", "report_id"),
+        Index(
+            "ix_critical_results_open",
+            "due_at",
+            postgresql_where=text("acknowledged_at IS NULL"),
+        ),
+    )
+
+
+class NoticeRow(Base):
+    __tablename__ = "critical_notices"
+
+    id: Mapped[Key]
+    critical_id: Mapped[int] = mapped_column(ForeignKey("critical_results.id"))
+    told: Mapped[str]
+    channel: Mapped[str]
+    read_back: Mapped[bool]
+    acknowledged: Mapped[bool]
+    told_by: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    told_at: Mapped[Instant]
+    note: Mapped[str]
+
+    __table_args__ = (Index("ix_critical_notices_critical_id", "critical_id"),)
+
+
+class KeyImageRow(Base):
+    __tablename__ = "report_key_images"
+
+    report_id: Mapped[int] = mapped_column(ForeignKey("reports.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    study_instance_uid: Mapped[str]
+    sop_instance_uid: Mapped[str]
+    frame: Mapped[int]
+    label: Mapped[str]
+    for_provider: Mapped[bool]

@@ -32,6 +32,7 @@ WORKITEMS = "/dicom-web/workitems"
 WORKITEM = WORKITEMS + "/{uid}"
 REPORTS = "/api/v1/reports"
 REPORT = REPORTS + "/{uid}"
+TEMPLATES = "/api/v1/report-templates"
 READERS = frozenset({ADMIN, RADIOLOGIST, TECHNOLOGIST, VIEWER})
 SENDERS = frozenset({ADMIN, RADIOLOGIST, TECHNOLOGIST})
 WRITERS = frozenset({ADMIN, RADIOLOGIST})
@@ -89,6 +90,20 @@ MATRIX = {
     ("GET", REPORT + "/versions"): READERS,
     ("GET", REPORT + "/pdf"): READERS,
     ("GET", REPORT + "/signatures"): READERS,
+    ("GET", REPORT + "/key-images"): READERS,
+    ("PUT", REPORT + "/key-images"): WRITERS,
+    ("GET", REPORT + "/key-images/received"): READERS,
+    ("GET", REPORT + "/critical-results"): WRITERS,
+    ("POST", REPORT + "/critical-results"): WRITERS,
+    ("GET", "/api/v1/critical-results"): WRITERS,
+    ("POST", "/api/v1/critical-results/{critical}/notices"): WRITERS,
+    ("GET", TEMPLATES): WRITERS,
+    ("GET", TEMPLATES + "/{code}"): WRITERS,
+    ("PUT", TEMPLATES + "/{code}"): ADMINS,
+    ("DELETE", TEMPLATES + "/{code}"): ADMINS,
+    ("POST", TEMPLATES + "/{code}/merge"): WRITERS,
+    ("GET", TEMPLATES + "/{code}/mrrt"): WRITERS,
+    ("PUT", TEMPLATES + "/{code}/mrrt"): ADMINS,
     ("PUT", REPORT + "/lock"): WRITERS,
     ("DELETE", REPORT + "/lock"): WRITERS,
     ("POST", REPORT + "/actions/{action}"): WRITERS,
@@ -151,6 +166,7 @@ def filled(path: str, dataset: Dataset) -> str:
         "frame_list": "1",
         "frame": "1",
         "uid": "0" * 32,
+        "critical": "0" * 32,
         "action": "approve",
         "ae_title": "WATCH",
         "code": "BS01",

@@ -1,72 +1,11 @@
 """Reports over HTTP: who sees what, what an error says, and what a paper's code leads to."""
 
-from dataclasses import asdict
 from typing import Any
 
-import httpx
 import pytest
 
-from ris.reports import practitioners
-from ris.reports.model import Practitioner
-from storage.access.tokens import Role
-from storage.db.engine import transaction
-from tests.fixtures.dicom_files import ct_slice
-from tests.fixtures.http import HttpNode
-from tests.fixtures.reports import HEAD, OTHER_HEAD, READER, TEXT
-
-REPORTS = "/api/v1/reports"
-SECTIONS = {name: value for name, value in asdict(TEXT).items() if isinstance(value, str)}
-
-
-class Room:
-    """A reading room over HTTP: a client for each person."""
-
-    def __init__(self, node: HttpNode) -> None:
-        self.node = node
-        self.study = ct_slice(PatientName="NGUYỄN^VĂN AN", PatientID="BN1")
-        node.put(self.study)
-        self.reader = self._person(READER)
-        self.head = self._person(HEAD)
-        self.other_head = self._person(OTHER_HEAD)
-        self.viewer = node.client(node.token(Role.VIEWER))
-        self.admin = node.client()
-
-    def _person(self, person: Practitioner) -> httpx.Client:
-        token = self.node.token(Role.RADIOLOGIST)
-        with transaction(self.node.engine) as session:
-            practitioners.put(session, person, token.split("_")[1])
-        return self.node.client(token)
-
-    def open(self, **values: Any) -> dict[str, Any]:
-        body = {"study_instance_uids": [self.study.StudyInstanceUID], "content": SECTIONS}
-        answer = self.reader.post(REPORTS, json={**body, **values})
-        assert answer.status_code == 201, answer.text
-        return answer.json()
-
-    def act(
-        self, client: httpx.Client, action: str, report: dict[str, Any], **values: Any
-    ) -> httpx.Response:
-        body = {"revision": report["revision"], **values}
-        return client.post(f"{REPORTS}/{report['uid']}/actions/{action}", json=body)
-
-    def signed(self) -> dict[str, Any]:
-        report = self.open()
-        self.reader.delete(f"{REPORTS}/{report['uid']}/lock")
-        answer = self.act(self.head, "approve", report)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def verify_code(self) -> str:
-        from sqlalchemy import text  # noqa: PLC0415
-
-        with transaction(self.node.engine) as session:
-            statement = "SELECT verify_code FROM report_versions WHERE verify_code <> '' LIMIT 1"
-            return str(session.scalar(text(statement)))
-
-
-@pytest.fixture
-def room(http_node: HttpNode) -> Room:
-    return Room(http_node)
+from tests.fixtures.reading_room import REPORTS, SECTIONS, Room
+from tests.fixtures.reports import HEAD, READER, TEXT
 
 
 def test_report_from_draft_to_correction(room: Room) -> None:
