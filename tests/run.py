@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from tests.fixtures import programs
@@ -22,7 +23,12 @@ PEERS: Final = {
     "pdftotext": "poppler-utils",
     "qpdf": "qpdf",
     "zbarimg": "zbar-tools",
+    "node": "nodejs",
+    "npm": "npm",
+    "Orthanc": "orthanc-dicomweb",
 }
+NPM: Final = Path(__file__).with_name("interop") / "npm"
+"""Clients that are packages of npm, with their lock file."""
 QUICK: Final = "not faults and not slow"
 WORKERS: Final = "2"
 
@@ -41,6 +47,19 @@ def install_peers(wanted: Mapping[str, str] = PEERS) -> list[str]:
     return sorted(program for program in absent if programs.find(program) is None)
 
 
+def install_clients() -> list[str]:
+    """Install the locked packages of npm; return what is absent afterwards."""
+    installed = NPM / "node_modules" / ".package-lock.json"
+    locked = NPM / "package-lock.json"
+    if installed.is_file() and installed.stat().st_mtime >= locked.stat().st_mtime:
+        return []
+    npm = shutil.which("npm")
+    if npm:
+        quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
+        subprocess.run([npm, "ci", *quiet], cwd=NPM, check=False)
+    return [] if installed.is_file() else ["dicomweb-client (npm)"]
+
+
 def pytest(*arguments: str) -> int:
     """Run pytest and return its exit code.
 
@@ -54,7 +73,7 @@ def pytest(*arguments: str) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run what was asked for, else everything."""
-    left_out = install_peers()
+    left_out = [*install_peers(), *install_clients()]
     if arguments:
         return pytest(*arguments)
     quick = pytest("-n", WORKERS, "--dist", "loadgroup", "-m", QUICK)
