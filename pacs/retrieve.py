@@ -107,7 +107,8 @@ def outgoing_pieces(
     yield made.head
     passed = 0
     for piece in stream_dataset(store, instance, checksum):
-        yield piece[max(0, made.skipped - passed) :]
+        if behind := piece[max(0, made.skipped - passed) :]:
+            yield behind
         passed += len(piece)
 
 

@@ -262,16 +262,21 @@ def _beside(name: str, target: Callable[..., None], *args: object) -> None:
 
 def _look_at_new_patients(engine: Engine, arrived: threading.Event, stop: threading.Event) -> None:
     """Look at patients who are new in the archive, whenever something was ingested."""
+    most = archive_patients.AT_ONCE
     while not stop.is_set():
+        found = 0
         try:
             with transaction(engine) as session:
-                found = archive_patients.arrivals(session)
+                found = archive_patients.arrivals(session, most)
+            most = archive_patients.AT_ONCE
         except Unavailable as error:
             log.warning("new_patients_wait", extra={"reason": str(error)})
-            found = 0
         except Exception:
+            # one that makes trouble is found by looking at each alone, and passed over
             log.exception("new_patients_failed")
-            found = 0
+            if most == 1:
+                archive_patients.pass_over_first(engine)
+            most = 1
         if not found:
             arrived.wait(IDLE_S)
             arrived.clear()

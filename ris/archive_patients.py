@@ -11,6 +11,7 @@ nothing is linked and a person is told: nothing is ever shown under the wrong pa
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -25,8 +26,8 @@ from storage.archive.corrections import Held, Showing
 from storage.archive.incidents import Kind
 from storage.base import names
 from storage.base.clock import utc_now
-from storage.base.errors import Malformed
-from storage.db.engine import Session
+from storage.base.errors import Malformed, Unavailable
+from storage.db.engine import Engine, Session, transaction
 
 AT_ONCE: Final = 100
 """New patients of the archive that are looked at in one transaction."""
@@ -51,9 +52,9 @@ def follow(session: Session, patient_ids: Collection[int]) -> None:
     _show(session, roots)
 
 
-def arrivals(session: Session) -> int:
+def arrivals(session: Session, most: int = AT_ONCE) -> int:
     """Look at patients who are new in the archive; return how many there were."""
-    ids = corrections.arrived(session, AT_ONCE)
+    ids = corrections.arrived(session, most)
     if not ids:
         return 0
     registration.lock(session, ())
@@ -65,6 +66,12 @@ def arrivals(session: Session) -> int:
     _show(session, _roots(session, linked))
     corrections.seen(session, ids)
     return len(ids)
+
+
+def pass_over_first(engine: Engine) -> None:
+    """Leave the first of the new patients as it is: it cannot be looked at."""
+    with suppress(Unavailable), transaction(engine) as session:
+        corrections.seen(session, corrections.arrived(session, 1))
 
 
 def tell_later_images(session: Session, patient_ids: Collection[int], since: datetime) -> None:

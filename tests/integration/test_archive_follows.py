@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from sqlalchemy import Engine, select
 
-from pacs import correcting, retrieve
+from pacs import correcting, part10, retrieve
+from pacs.scp import suboperations
 from ris import archive_patients, merges
 from ris.verbs import Domain
 from storage.archive import instances, tables
@@ -420,6 +422,35 @@ def test_large_object_is_corrected_while_it_streams(hospital: Hospital) -> None:
         stored.transfer_syntax_uid,
         correcting.read(stored.correction),
     )
+
+
+@pytest.mark.parametrize("whole_bytes", [16 << 20, 0], ids=["whole", "streamed"])
+def test_object_that_dimse_sends_is_corrected(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, whole_bytes: int
+) -> None:
+    monkeypatch.setattr(suboperations, "_WHOLE_BYTES", whole_bytes)
+    hospital.his.admit("BN1", "NGUYỄN VĂN AN")
+    sent = hospital.image("BN1", "NGUYEN VAN AN")
+    hospital.his.admit("BN1", "NGUYỄN VĂN ANH", event="A08")
+    with transaction(hospital.engine) as session:
+        [stored] = instances.locate(session, {"PatientID": "BN1"})
+
+    for accepted in ({ExplicitVRLittleEndian}, {ImplicitVRLittleEndian}):
+        syntax, pieces = suboperations.dataset(hospital.node.store, stored, accepted)
+        head = part10.head(stored.sop_class_uid, stored.sop_instance_uid, syntax)
+        given = dcmread(BytesIO(head + b"".join(pieces)))
+        assert shown(given) == ("NGUYỄN VĂN ANH", "BN1")
+        assert given.PixelData == sent.PixelData
+
+
+def test_new_patient_that_makes_trouble_is_passed_over(hospital: Hospital) -> None:
+    hospital.node.put(ct_slice(PatientID="A"), ct_slice(PatientID="B"))
+
+    archive_patients.pass_over_first(hospital.engine)
+
+    with transaction(hospital.engine) as session:
+        assert archive_patients.arrivals(session) == 1
+        assert archive_patients.arrivals(session) == 0
 
 
 def test_study_as_a_whole_and_as_a_file_is_corrected(hospital: Hospital) -> None:
