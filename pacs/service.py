@@ -11,7 +11,7 @@ from typing import Final
 from pacs import contexts, decoding
 from pacs.ingest import BATCH, Ingest
 from pacs.reporting import Reporting
-from pacs.scp import commitment, models, performed, worklist
+from pacs.scp import commitment, models, performed, workitem_events, workitems, worklist
 from pacs.scp.acceptor import Acceptance
 from pacs.scp.commitment import Reporter
 from pacs.scp.datasets import Attributes
@@ -25,6 +25,7 @@ from pacs.scp.metrics import Metrics
 from pacs.scp.move import move
 from pacs.scp.negotiation import admission
 from pacs.scp.store import store as receive
+from pacs.scp.workitem_events import Teller
 from pacs.scp.worklist import Asked
 from pacs.scu.association import Address
 from pacs.settling import Settling
@@ -55,6 +56,9 @@ GRACE_S: Final = 15.0
 IDLE_S: Final = 1.0
 PACE_S: Final = 0.1
 """Batches begin no closer together: a transaction of many objects costs little more than of one."""
+TELLERS: Final = 3
+"""Threads that tell peers of events: one that waits for a dead peer does not stop the others."""
+FORGET_S: Final = 3600.0
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
 
@@ -145,6 +149,7 @@ def _offers(
         **{uid: {dimse.C_FIND_RQ: query} for uid in models.FIND},
         models.MODALITY_WORKLIST: {dimse.C_FIND_RQ: to_do},
         **_performed_steps(engine),
+        **workitems.offers(engine, settings.zone, book.find, settings.max_find_results),
         **{uid: {dimse.C_MOVE_RQ: to_others} for uid in models.MOVE},
         **{uid: {dimse.C_GET_RQ: back} for uid in models.GET},
         models.STORAGE_COMMITMENT: {
@@ -217,6 +222,11 @@ def _handlers(
     return {**reporting.handlers(), **criticals.handlers(engine)}
 
 
+def teller(settings: Settings, engine: Engine) -> Teller:
+    """Return who tells peers of the workitems that they watch."""
+    return Teller(engine, partial(_resolve, PeerBook(engine)), settings.ae_title)
+
+
 def work(
     settings: Settings, engine: Engine, store: ObjectStore, spool: Spool, stop: threading.Event
 ) -> None:
@@ -226,7 +236,7 @@ def work(
     the spool and is tried again, ever more slowly up to every five seconds.
     """
     ingest, imported = Ingest(engine, store, spool), Spool(settings.data_dir / "spool-import")
-    _beside("commitment", _report, reporter(settings, engine, store), stop)
+    _attend_peers(settings, engine, store, stop)
     settling = Settling(engine, store, settings.data_dir / "settling", settings.series_settle_s)
     _beside("settling", settling.run, stop)
     _beside("following", Following(engine, settings.zone).run, stop)
@@ -282,6 +292,17 @@ def _look_at_new_patients(engine: Engine, arrived: threading.Event, stop: thread
             arrived.clear()
 
 
+def _attend_peers(
+    settings: Settings, engine: Engine, store: ObjectStore, stop: threading.Event
+) -> None:
+    """Report commitments, tell of workitems, and delete those that are finished."""
+    _beside("commitment", _report, reporter(settings, engine, store), stop)
+    telling = teller(settings, engine)
+    for _ in range(TELLERS):
+        _beside("workitem-events", _tell, telling, stop)
+    _beside("workitems", _forget, engine, timedelta(days=settings.workitem_keep_days), stop)
+
+
 def _report(reports: Reporter, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
@@ -294,6 +315,36 @@ def _report(reports: Reporter, stop: threading.Event) -> None:
             busy = False
         if not busy:
             stop.wait(IDLE_S)
+
+
+def _tell(telling: Teller, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            busy = telling.run_once()
+        except Unavailable as error:
+            log.warning("events_wait", extra={"reason": str(error)})
+            busy = False
+        except Exception:
+            log.exception("events_failed")
+            busy = False
+        if not busy:
+            stop.wait(IDLE_S)
+
+
+def _forget(engine: Engine, keep: timedelta, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            count = workitem_events.forget(engine, utc_now(), keep)
+        except Unavailable as error:
+            log.warning("workitems_not_deleted", extra={"reason": str(error)})
+            count = 0
+        except Exception:
+            log.exception("workitems_not_deleted")
+            count = 0
+        if count:
+            log.info("workitems_deleted", extra={"count": count})
+        else:
+            stop.wait(FORGET_S)
 
 
 def _settle(ingest: Ingest, spool: Spool, settings: Settings, stop: threading.Event) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from pacs.scp import status
+from pacs.scp import models, status
 from pacs.scp.exchange import (
     Caller,
     Context,
@@ -191,9 +191,9 @@ class Association:
         if kind not in self._services(request):
             return Response(status.UNRECOGNIZED_OPERATION, "not a service of this SOP class")
         if kind in _REQUESTED:
-            if command.requested_sop_class_uid != syntax:
+            if not models.may_name(syntax, command.requested_sop_class_uid):
                 return Response(status.NO_SUCH_SOP_CLASS, "not that of the presentation context")
-        elif command.affected_sop_class_uid != syntax:
+        elif not models.may_name(syntax, command.affected_sop_class_uid):
             return Response(
                 status.SOP_CLASS_NOT_SUPPORTED,
                 "Affected SOP Class UID is not that of the presentation context",

@@ -160,7 +160,7 @@ def _roles(uid: str, proposed: Roles) -> Roles:
 
 def _extended(uid: str, asked: bytes) -> bytes | None:
     """Return what we can do of the options asked for (PS3.4 C.5.1.1, C.5.2.1, K.5.2, B.3.1)."""
-    if uid in models.FIND or uid == models.MODALITY_WORKLIST:
+    if uid in models.FIND or uid in models.WORKITEM_CLASSES or uid == models.MODALITY_WORKLIST:
         able = bytes(
             (_EVERY_OPTION.relational, _EVERY_OPTION.combined_datetime, _EVERY_OPTION.fuzzy)
         )

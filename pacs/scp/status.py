@@ -85,32 +85,7 @@ RETRIEVE: Final[Table] = {
     NotSupported: SOP_CLASS_NOT_SUPPORTED,
 }
 
-# PS3.7 10.1.5.1.6, PS3.4 F.7.2.1.3
-N_CREATE: Final[Table] = {
-    Unavailable: RESOURCE_LIMITATION,
-    Conflict: DUPLICATE_SOP_INSTANCE,
-    Malformed: INVALID_ATTRIBUTE_VALUE,
-    NotPermitted: NOT_AUTHORIZED,
-}
-
-# PS3.7 10.1.2.1.9 and 10.1.3.1.9, PS3.4 F.7.2.2.3 and F.8.2.1.3
-N_GET: Final[Table] = {
-    Unavailable: RESOURCE_LIMITATION,
-    NotFound: NO_SUCH_SOP_INSTANCE,
-    Malformed: INVALID_ATTRIBUTE_VALUE,
-    NotPermitted: NOT_AUTHORIZED,
-}
-N_SET: Final[Table] = {**N_GET, Conflict: PROCESSING_FAILURE}
-
-# PS3.7 10.1.4.1.10, PS3.4 J.3.2.1.3
-N_ACTION: Final[Table] = {
-    Unavailable: RESOURCE_LIMITATION,
-    NotFound: NO_SUCH_SOP_INSTANCE,
-    Malformed: INVALID_ARGUMENT_VALUE,
-    NotPermitted: NOT_AUTHORIZED,
-}
-
-# PS3.4 CC.2: what every operation on workitems adds to the tables above
+# PS3.4 CC.2: what is said of workitems, and of nothing else
 _WORKITEMS: Final[Table] = {
     faults.NoLongerUpdated: 0xC300,
     faults.WrongTransaction: 0xC301,
@@ -129,10 +104,34 @@ _WORKITEMS: Final[Table] = {
     faults.InvalidValue: INVALID_ATTRIBUTE_VALUE,
     faults.Duplicate: DUPLICATE_SOP_INSTANCE,
 }
-WORKITEM_CREATE: Final[Table] = {**N_CREATE, **_WORKITEMS}
-WORKITEM_GET: Final[Table] = {**N_GET, **_WORKITEMS}
-WORKITEM_SET: Final[Table] = {**N_SET, **_WORKITEMS}
-WORKITEM_ACTION: Final[Table] = {**N_ACTION, **_WORKITEMS}
+
+# PS3.7 10.1.5.1.6, PS3.4 F.7.2.1.3 and CC.2.5.4
+N_CREATE: Final[Table] = {
+    Unavailable: RESOURCE_LIMITATION,
+    Conflict: DUPLICATE_SOP_INSTANCE,
+    Malformed: INVALID_ATTRIBUTE_VALUE,
+    NotPermitted: NOT_AUTHORIZED,
+    **_WORKITEMS,
+}
+
+# PS3.7 10.1.2.1.9 and 10.1.3.1.9, PS3.4 F.7.2.2.3 and F.8.2.1.3
+N_GET: Final[Table] = {
+    Unavailable: RESOURCE_LIMITATION,
+    NotFound: NO_SUCH_SOP_INSTANCE,
+    Malformed: INVALID_ATTRIBUTE_VALUE,
+    NotPermitted: NOT_AUTHORIZED,
+    **_WORKITEMS,
+}
+N_SET: Final[Table] = {**N_GET, Conflict: PROCESSING_FAILURE}
+
+# PS3.7 10.1.4.1.10, PS3.4 J.3.2.1.3
+N_ACTION: Final[Table] = {
+    Unavailable: RESOURCE_LIMITATION,
+    NotFound: NO_SUCH_SOP_INSTANCE,
+    Malformed: INVALID_ARGUMENT_VALUE,
+    NotPermitted: NOT_AUTHORIZED,
+    **_WORKITEMS,
+}
 
 
 def status_of(error: ImagingError, table: Table) -> int:

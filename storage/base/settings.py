@@ -161,6 +161,8 @@ class Settings(BaseSettings):
     hl7_ignore_leading_zeros: bool = False
     """``0000123456`` and ``123456`` of one issuer are one patient."""
     max_hl7_message_bytes: Annotated[int, Field(ge=1 << 16)] = 32 << 20
+    workitem_keep_days: Annotated[int, Field(ge=1, le=36500)] = 30
+    """How long a finished workitem is kept that no deletion lock holds."""
 
     http_port: Port = 8080
     http_processes: Annotated[int, Field(ge=0, le=64)] = 0

@@ -32,7 +32,7 @@ def answer_of(request: Request, state: State | None) -> object:
     try:
         return states.decide(request, state)
     except ImagingError as error:
-        return status.status_of(error, status.WORKITEM_ACTION)
+        return status.status_of(error, status.N_ACTION)
 
 
 def test_table_has_every_row_and_column() -> None:
@@ -55,7 +55,7 @@ def change_of(state: State, wanted: State, sent: str) -> object:
     try:
         return states.change(state, wanted, sent, "" if state is State.SCHEDULED else CLAIM)
     except ImagingError as error:
-        return status.status_of(error, status.WORKITEM_ACTION)
+        return status.status_of(error, status.N_ACTION)
 
 
 @pytest.mark.parametrize(("state", "wanted", "kind"), [*product(State, State, SENT)])
@@ -96,6 +96,6 @@ def test_only_who_claimed_updates(state: State, kind: str) -> None:
         states.require_updatable(state, SENT[kind], held)
         found = None
     except ImagingError as error:
-        found = status.status_of(error, status.WORKITEM_SET)
+        found = status.status_of(error, status.N_SET)
 
     assert found == UPDATES[state, kind]
