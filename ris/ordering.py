@@ -410,6 +410,10 @@ def _is_of_patient(doing: _Doing, row: OrderRow, effect: Effect, *, begun: bool)
             # no console may go on with a study that it began to show for somebody else
             procedure.study_instance_uid = contents.new_uid()
         doing.session.flush()
+    else:
+        doing.notes.append("PID-3: another patient than the order's")
+        detail = f"{doing.request.control} came for another patient than the order's"
+        _notice(doing, row, Kind.ORDER_OF_ANOTHER_PATIENT, detail, **facts)
     return True
 
 

@@ -827,3 +827,58 @@ def test_first_messages_of_one_patient_at_once_make_one_patient(engine: Engine) 
     assert [acknowledged(one.decode())[0] for one in answers] == ["AA"] * 8
     with transaction(engine) as session:
         assert len(orders.of_patient(session, his.patient("NEU").id)) == 6
+
+
+def test_merges_and_orders_of_both_at_once_lose_nothing(his: His) -> None:
+    his.admit("A")
+    his.admit("B")
+    octets = [
+        his.message("ORM^O01", *order("NW", f"{patient}{number}", patient))
+        for number in range(4)
+        for patient in "AB"
+    ]
+    octets += [
+        his.message("ADT^A40", pid("A", ""), "MRG|B"),
+        his.message("ADT^A08", pid("B", "TRẦN THỊ BÍCH"), "PV1||O"),
+        his.message("ADT^A08", pid("A", "NGUYỄN VĂN MẬU"), "PV1||O"),
+    ]
+    answers: list[str] = []
+
+    def send(one: bytes) -> None:
+        answers.append(acknowledged(his.pipeline.answer(one, "10.1.0.5").decode())[0])
+
+    threads = [threading.Thread(target=send, args=(one,)) for one in octets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert answers == ["AA"] * len(octets)
+    with transaction(his.engine) as session:
+        assert len(orders.of_patient(session, his.patient("A").id)) == 8
+        told_of = merges.journal(session, his.patient("B").id)
+    assert [entry.undone_at for entry in told_of] == [None]
+
+
+def test_cancel_with_another_patient_than_the_order_moves_nothing(his: His) -> None:
+    his.order("NW", "7781", "A")
+
+    his.order("CA", "7781", "B", person=pid("B", "TRẦN THỊ HAI"))
+
+    assert his.only_order("7781").patient_id == his.patient("A").id
+    assert his.notices() == ["order_of_another_patient"]
+
+
+@pytest.mark.parametrize("number", ["", "   ", "9" * 65])
+def test_patient_without_a_usable_number_is_an_error(his: His, number: str) -> None:
+    assert his.order("NW", "7781", number) == "AE"
+    assert his.orders("7781") == []
+
+
+def test_order_number_longer_than_any_may_be_is_an_error(his: His) -> None:
+    assert his.order("NW", "9" * 300) == "AE"
+
+
+def test_patient_without_a_name_is_taken(his: His) -> None:
+    assert his.order("NW", "7781", "1", person="PID|||1||||") == "AA"
+    assert his.patient("1").patient_name == ""
