@@ -17,6 +17,7 @@ from deploy.commands import (
     transfer,
     users,
     viewer,
+    worklist,
 )
 from deploy.commands.options import err, printable
 from storage.base.errors import ImagingError
@@ -39,6 +40,7 @@ app.add_typer(viewer.app, name="viewer")
 app.add_typer(holding.app, name="quarantine")
 app.add_typer(commitments.app, name="commitment")
 app.add_typer(indexing.app, name="attribute")
+app.add_typer(worklist.app, name="worklist")
 app.command("reindex")(indexing.reindex)
 
 

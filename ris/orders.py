@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, or_, select
 
 from ris import outbox, transitions
 from ris.model import ORDER_STATUS, Order, OrderState, RequestedProcedure, ScheduledStep, StepStatus
@@ -73,6 +73,29 @@ def find_by_placer_number(session: Session, number: str, sender: str = "") -> Se
     """Return the orders with this placer order number, of `sender` if one is named."""
     wanted = [OrderRow.placer_order_number == number]
     return _orders(session, *wanted, *([OrderRow.sender == sender] if sender else []))
+
+
+def find_by_number(session: Session, number: str) -> Sequence[Order]:
+    """Return the orders of an accession number, or a placer or filler order number."""
+    of = (
+        OrderRow.accession_number == number,
+        OrderRow.placer_order_number == number,
+        OrderRow.filler_order_number == number,
+    )
+    return _orders(session, or_(*of)) if number else []
+
+
+def newest(session: Session, limit: int, before: int | None = None) -> Sequence[Order]:
+    """Return orders, the newest first, those below the id `before`."""
+    statement = select(OrderRow).order_by(OrderRow.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(OrderRow.id < before)
+    return [order_of(row) for row in session.scalars(statement)]
+
+
+def message_of(session: Session, order_id: int) -> int:
+    """Return the newest message in the ledger that was applied to an order, 0 for none."""
+    return session.scalar(select(OrderRow.message_id).where(OrderRow.id == order_id)) or 0
 
 
 def find_by_study(session: Session, study_instance_uid: str) -> Sequence[Order]:

@@ -439,7 +439,25 @@ def show(session: Session, study_instance_uid: str) -> Reconciled:
     NotFound
         Nothing is known of it.
     """
-    return _shown(session, _row(session, study_instance_uid))
+    row = session.get(StudyRow, study_instance_uid, populate_existing=True)
+    if row is not None:
+        return _shown(session, row)
+    held = studies.describe(session, study_instance_uid)
+    if held is None:
+        raise NotFound("nothing is known of a study of that UID")
+    return Reconciled(
+        study_instance_uid=study_instance_uid,
+        standing=Standing.NEW,
+        attachments=(),
+        proposals=(),
+        state="",
+        evidence=(),
+        assumed=False,
+        changed_at=held.changed_at,
+        considered_at=None,
+        judged_at=None,
+        held=held,
+    )
 
 
 def list_open(

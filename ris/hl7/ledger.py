@@ -10,14 +10,15 @@ sender, control id and body) gets the answer of the first time and does nothing.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from sqlalchemy import LargeBinary, bindparam, delete, func, literal, select, text, update
 from sqlalchemy import Sequence as DatabaseSequence
-from sqlalchemy import bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 
@@ -338,6 +339,28 @@ def search(
     if before is not None:
         statement = statement.where(MessageRow.id < before)
     return [_entry(row) for row in session.scalars(statement)]
+
+
+def mentioning(session: Session, number: str, limit: int) -> Sequence[Entry]:
+    """Return the newest messages that were not applied and have this number in them.
+
+    By their bytes, since nobody could read them.
+    """
+    if not number:
+        return []
+    octets = literal(number.encode(), LargeBinary)
+    statement = (
+        select(MessageRow)
+        .where(
+            MessageRow.state != State.APPLIED,
+            func.position(octets.op("IN")(MessageRow.raw)) > 0,
+        )
+        .order_by(MessageRow.id.desc())
+        .limit(limit * 4)
+    )
+    whole = re.compile(rb"(?<![0-9A-Za-z])" + re.escape(number.encode()) + rb"(?![0-9A-Za-z])")
+    found = (row for row in session.scalars(statement) if whole.search(row.raw))
+    return [_entry(row) for row in found][:limit]
 
 
 def count(session: Session, state: State) -> int:

@@ -57,6 +57,10 @@ class Action(StrEnum):
     """See the reports that were issued."""
     REPORT = "write reports"
     """See drafts too, write and, as a practitioner with that right, sign."""
+    SEE_ORDERS = "see orders"
+    """Orders, worklists and performed steps."""
+    RECONCILE = "reconcile"
+    """Say which study belongs to which order."""
     MANAGE = "manage"
     """See and change how the node works: peers, tokens, quarantine, metrics."""
 
@@ -67,7 +71,14 @@ PERMITTED: Final[Mapping[Role, frozenset[Action]]] = {
     Role.ADMIN: frozenset(Action),
     Role.RADIOLOGIST: frozenset(Action) - {Action.MANAGE},
     Role.TECHNOLOGIST: frozenset(
-        {Action.QUERY, Action.RETRIEVE, Action.STORE, Action.READ_REPORTS}
+        {
+            Action.QUERY,
+            Action.RETRIEVE,
+            Action.STORE,
+            Action.READ_REPORTS,
+            Action.SEE_ORDERS,
+            Action.RECONCILE,
+        }
     ),
     Role.VIEWER: frozenset({Action.QUERY, Action.RETRIEVE, Action.READ_REPORTS}),
     Role.STATION: frozenset(),

@@ -33,6 +33,7 @@ WORKITEM = WORKITEMS + "/{uid}"
 REPORTS = "/api/v1/reports"
 REPORT = REPORTS + "/{uid}"
 TEMPLATES = "/api/v1/report-templates"
+RECONCILE = "/api/v1/reconcile"
 READERS = frozenset({ADMIN, RADIOLOGIST, TECHNOLOGIST, VIEWER})
 SENDERS = frozenset({ADMIN, RADIOLOGIST, TECHNOLOGIST})
 WRITERS = frozenset({ADMIN, RADIOLOGIST})
@@ -84,6 +85,18 @@ MATRIX = {
     ("GET", "/api/v1/quarantine"): ADMINS,
     ("GET", "/api/v1/incidents"): ADMINS,
     ("GET", "/api/v1/peers"): ADMINS,
+    ("GET", "/api/v1/orders"): SENDERS,
+    ("GET", "/api/v1/orders/{order_id}"): SENDERS,
+    ("GET", "/api/v1/worklist"): SENDERS,
+    ("GET", "/api/v1/worklist/explain"): SENDERS,
+    ("GET", "/api/v1/performed-steps"): SENDERS,
+    ("GET", "/api/v1/performed-steps/{uid}"): SENDERS,
+    ("GET", RECONCILE): SENDERS,
+    ("GET", RECONCILE + "/{study_instance_uid}"): SENDERS,
+    ("GET", RECONCILE + "/{study_instance_uid}/journal"): SENDERS,
+    ("POST", RECONCILE + "/{study_instance_uid}/preview"): SENDERS,
+    ("POST", RECONCILE + "/{study_instance_uid}/actions"): SENDERS,
+    ("POST", RECONCILE + "/journal/{entry_id}/undo"): SENDERS,
     ("GET", REPORTS): READERS,
     ("POST", REPORTS): WRITERS,
     ("GET", REPORT): READERS,
@@ -170,6 +183,9 @@ def filled(path: str, dataset: Dataset) -> str:
         "action": "approve",
         "ae_title": "WATCH",
         "code": "BS01",
+        "order_id": "1",
+        "entry_id": "1",
+        "study_instance_uid": dataset.StudyInstanceUID,
     }
     return path.replace("{path:path}", "7FE00010").format_map(values)
 
