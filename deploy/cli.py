@@ -8,6 +8,7 @@ import typer
 
 from deploy.commands import (
     commitments,
+    compression,
     diagnosis,
     holding,
     indexing,
@@ -39,6 +40,7 @@ app.add_typer(users.app, name="user")
 app.add_typer(viewer.app, name="viewer")
 app.add_typer(holding.app, name="quarantine")
 app.add_typer(commitments.app, name="commitment")
+app.add_typer(compression.app, name="compression")
 app.add_typer(indexing.app, name="attribute")
 app.add_typer(worklist.app, name="worklist")
 app.command("reindex")(indexing.reindex)
