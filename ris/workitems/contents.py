@@ -59,7 +59,7 @@ def plain(dataset: Json) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for tag, element in dataset.items():
-        keyword = keyword_for_tag(int(tag, 16))
+        keyword = _keyword(tag)
         if not keyword or element["vr"] in _BINARY:
             continue
         if element["vr"] == "SQ":
@@ -67,6 +67,13 @@ def plain(dataset: Json) -> dict[str, Any]:
         else:
             found[keyword] = "\\".join(map(_text, element.get("Value", ())))
     return found
+
+
+@lru_cache(maxsize=1024)
+def _keyword(tag: str) -> str:
+    """Return the keyword of a tag, '' in repeating groups, where it names many (PS3.5 7.6)."""
+    keyword = keyword_for_tag(int(tag, 16))
+    return keyword if keyword and tag_for_keyword(keyword) == int(tag, 16) else ""
 
 
 def _text(value: object) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any, Final
 
+from pydicom.datadict import tag_for_keyword
 from sqlalchemy import ARRAY, ColumnElement, Text, literal, select
 from sqlalchemy.sql.expression import any_
 
@@ -32,7 +33,7 @@ class Query:
 class Filter:
     """Judges workitems by the keys of one query; `zone` is that of the hospital's clock.
 
-    The Transaction UID is matched by nobody.
+    The Transaction UID is matched by nobody, nor what PS3.6 has no single tag for.
 
     Raises
     ------
@@ -45,7 +46,7 @@ class Filter:
         self._keys = {
             keyword: temporal.local_dt(text, zone) if vr_of(keyword) == "DT" else text
             for keyword, text in query.keys.items()
-            if not is_universal(text) and keyword != attributes.TRANSACTION
+            if not is_universal(text) and _is_matched(keyword)
         }
         self._matcher = Matcher(
             self._keys, combined_datetime=query.combined_datetime, fuzzy=query.fuzzy
@@ -65,6 +66,11 @@ class Filter:
         if (start := self._keys.get(attributes.START)) and "\\" not in start:
             first, last = temporal.dt_range(start)
             yield WorkitemRow.start.between(first or datetime.min, last or datetime.max)  # noqa: DTZ901
+
+
+def _is_matched(keyword: str) -> bool:
+    known = all(tag_for_keyword(part) is not None for part in keyword.split("."))
+    return known and keyword != attributes.TRANSACTION
 
 
 def _localised(plain: Mapping[str, Any], zone: tzinfo) -> dict[str, Any]:

@@ -186,6 +186,7 @@ def purge(session: Session, before: datetime, most: int = 1000) -> int:
     int
         How many were deleted, at most `most`.
     """
+    records.keep_subscribers_out(session)
     locked = exists().where(
         SubscriberRow.workitem_id == WorkitemRow.id,
         SubscriberRow.active,

@@ -61,8 +61,10 @@ class Notices:
                 self._listen()
             except (StoreUnavailable, psycopg.Error, OSError) as error:
                 log.warning("notices_wait", extra={"reason": type(error).__name__})
-                self._wake(None)
-                self._stop.wait(PAUSE_S)
+            except Exception:
+                log.exception("notices_failed")
+            self._wake(None)
+            self._stop.wait(PAUSE_S)
 
     def _listen(self) -> None:
         with database_errors():

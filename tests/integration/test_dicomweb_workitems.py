@@ -39,6 +39,11 @@ def client(http_node: HttpNode) -> httpx.Client:
     return http_node.client()
 
 
+@pytest.fixture(scope="module")
+def shared_client(shared_http_node: HttpNode) -> httpx.Client:
+    return shared_http_node.client()
+
+
 def create(client: httpx.Client, **changes: object) -> str:
     uid = str(generate_uid())
     answer = client.post(ROOT, params={"workitem": uid}, json=[workitem(**changes)], headers=JSON)
@@ -137,8 +142,9 @@ def test_workitem_comes_and_goes_as_xml(client: httpx.Client) -> None:
     ],
 )
 def test_refusal_says_why_in_a_warning(
-    client: httpx.Client, state: str, claim: str, status: int, text: str
+    shared_client: httpx.Client, state: str, claim: str, status: int, text: str
 ) -> None:
+    client = shared_client
     uid = create(client)
     change(client, uid, "IN PROGRESS")
 
@@ -174,13 +180,16 @@ def test_refusal_says_why_in_a_warning(
     ids=str,
 )
 def test_bad_request_is_refused_and_changes_nothing(
-    client: httpx.Client, method: str, path: str, body: bytes, status: int
+    shared_client: httpx.Client, method: str, path: str, body: bytes, status: int
 ) -> None:
+    client = shared_client
+    before = client.get(ROOT).content
+
     answer = client.request(method, path, content=body, headers=JSON)
 
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert client.get(ROOT).status_code == 204
+    assert client.get(ROOT).content == before
 
 
 def test_same_uid_twice_is_a_conflict(client: httpx.Client) -> None:
@@ -388,6 +397,19 @@ def test_page_of_another_site_opens_no_channel(http_node: HttpNode) -> None:
         pass
 
     assert refused.value.response.status_code == 403
+
+
+def test_node_with_open_channels_stops_at_once(http_node: HttpNode) -> None:
+    with channel(http_node, "WATCH") as socket:
+        begun = time.monotonic()
+        http_node.close()
+
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=10)
+
+    assert time.monotonic() - begun < 5
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
 
 
 WATCHER = """

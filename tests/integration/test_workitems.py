@@ -267,6 +267,14 @@ def test_search_pages_do_not_overlap(engine: Engine) -> None:
     assert [subscriptions.uid_of(one) for page in pages for one in page] == made
 
 
+def test_repeating_groups_harm_nobody(engine: Engine) -> None:
+    overlay = {"60000010": {"vr": "US", "Value": [512]}, "60020010": {"vr": "US", "Value": [512]}}
+    with transaction(engine) as session:
+        verbs.create(session, "2.25.8", {**workitem(), **overlay}, ZONE)
+
+    assert found(engine, OverlayRows="512") == ["2.25.8"]
+
+
 def test_key_that_cannot_be_read_is_named(engine: Engine) -> None:
     with pytest.raises(Malformed, match="ScheduledProcedureStepStartDateTime"):
         found(engine, ScheduledProcedureStepStartDateTime="soon")
