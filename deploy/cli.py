@@ -12,6 +12,7 @@ from deploy.commands import (
     diagnosis,
     holding,
     indexing,
+    jobs,
     peers,
     serving,
     tokens,
@@ -41,6 +42,7 @@ app.add_typer(viewer.app, name="viewer")
 app.add_typer(holding.app, name="quarantine")
 app.add_typer(commitments.app, name="commitment")
 app.add_typer(compression.app, name="compression")
+app.add_typer(jobs.app, name="job")
 app.add_typer(indexing.app, name="attribute")
 app.add_typer(worklist.app, name="worklist")
 app.command("reindex")(indexing.reindex)

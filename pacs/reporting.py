@@ -26,6 +26,7 @@ from ris.reports.key_images import KeyImage
 from ris.reports.model import Report, Version
 from ris.reports.paper import composing, layout
 from ris.reports.paper.composing import Press, Printing
+from ris.reports.paper.model import Letterhead, Paper
 from ris.reports.paper.words import TITLE
 from ris.reports.signing import model as signing
 from ris.reports.signing.model import Signer
@@ -204,6 +205,20 @@ def unsigned_paper(
     made_at = utc_now() if note else version.authored_at
     printing = Printing(made_at=made_at, signature_note=note)
     return layout.render(composing.compose(session, report, version, press, printing))
+
+
+def check_letterhead(letterhead: Letterhead) -> None:
+    """Raise `Malformed` when the logo is no picture that can be printed."""
+    paper = Paper(
+        letterhead=letterhead,
+        language="vi",
+        title="",
+        number="",
+        version=0,
+        status="",
+        made_at=utc_now(),
+    )
+    layout.render(paper)
 
 
 def _version(session: Session, report_uid: str, revision: int) -> tuple[Report, Version]:

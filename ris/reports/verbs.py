@@ -10,9 +10,9 @@ who are to be told of it are written in the same transaction.
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from ris import outbox
+from ris import orders, outbox
 from ris.reports import contents, locks, records, subjects, writing
 from ris.reports.faults import Fault, Invalid, Refused, Words, refused
 from ris.reports.model import (
@@ -26,7 +26,7 @@ from ris.reports.model import (
     situation_of,
 )
 from ris.reports.states import ENDED, RULES, Action, Status, decide
-from ris.reports.tables import ReportOrderRow, ReportRow, SecondReadingRow
+from ris.reports.tables import ReportOrderRow, ReportRow, SecondReadingRow, VersionRow
 from ris.reports.writing import Step
 from storage.base.clock import utc_now
 from storage.db.engine import Session
@@ -208,6 +208,7 @@ def _write(session: Session, row: ReportRow, step: Step) -> None:
     elif step.action in {Action.DECLINE_RETRACTION, Action.RETRACT}:
         row.retraction_asked_by = ""
     version = writing.write(session, row, step)
+    _mark_orders(session, row, step, version)
     if RULES[step.action].issues:
         outbox.enqueue_report(session, row.uid, version.revision, version.authored_at)
     job = REJECT if step.status is Status.RETRACTED else DOCUMENT
@@ -215,6 +216,16 @@ def _write(session: Session, row: ReportRow, step: Step) -> None:
         jobs.enqueue(session, job, report_uid=row.uid, revision=version.revision)
     if step.status in ENDED:
         _free_orders(session, row)
+
+
+def _mark_orders(session: Session, row: ReportRow, step: Step, version: VersionRow) -> None:
+    """Let the orders know that a signed report is there, or not there any more."""
+    signs, retracted = RULES[step.action].signs, step.status is Status.RETRACTED
+    if not signs and not retracted:
+        return
+    statement = select(ReportOrderRow.order_id).where(ReportOrderRow.report_id == row.id)
+    for order_id in session.scalars(statement.order_by(ReportOrderRow.order_id)):
+        orders.mark_reported(session, order_id, version.authored_at if signs else None)
 
 
 def _free_orders(session: Session, row: ReportRow) -> None:

@@ -123,6 +123,8 @@ MATRIX = {
     ("PUT", REPORT + "/second-reading"): WRITERS,
     ("GET", REPORT + "/second-readings"): WRITERS,
     ("POST", REPORT + "/second-readings"): WRITERS,
+    ("GET", "/api/v1/letterhead"): ADMINS,
+    ("PUT", "/api/v1/letterhead"): ADMINS,
     ("GET", "/api/v1/practitioners"): ADMINS,
     ("PUT", "/api/v1/practitioners/{code}"): ADMINS,
     ("GET", "/verify/{code}"): None,

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from ris import outbox
+from ris import orders, outbox
 from ris.reports import locks, queries
 from ris.reports.faults import Invalid, Missing, NotAllowed, Refused
 from ris.reports.model import Content, Report
@@ -192,6 +192,23 @@ def test_retraction_takes_two_persons_and_frees_the_order(desk: Desk) -> None:
     assert retracted.version == 2
     assert retracted.retraction_asked_by == ""
     assert desk.open(order_ids=(order,)).order_ids == (order,)
+
+
+def test_order_knows_that_its_report_was_signed_or_taken_back(desk: Desk) -> None:
+    order = desk.order(desk.patient())
+
+    def reported() -> tuple[str, bool]:
+        with transaction(desk.engine) as session:
+            found = orders.get(session, order)
+        return found.state, found.reported_at is not None
+
+    opened = desk.open(order_ids=(order,))
+    assert reported() == ("SCHEDULED", False)
+    report = desk.act(A.APPROVE, desk.release(opened), HEAD)
+    assert reported() == ("REPORTED", True)
+    report = desk.act(A.REQUEST_RETRACTION, report, READER, reason="x")
+    desk.act(A.RETRACT, report, HEAD)
+    assert reported() == ("COMPLETED", False)
 
 
 def test_of_two_reports_for_one_order_opened_at_once_one_is_refused(desk: Desk) -> None:

@@ -1,9 +1,11 @@
 """Reports over HTTP: who sees what, what an error says, and what a paper's code leads to."""
 
+import base64
 from typing import Any
 
 import pytest
 
+from tests.fixtures.papers import jpeg, text_of
 from tests.fixtures.reading_room import REPORTS, SECTIONS, Room
 from tests.fixtures.reports import HEAD, READER, TEXT
 
@@ -216,6 +218,20 @@ def test_administrator_registers_who_signs(room: Room) -> None:
 
     assert faulty.json()["errors"][0]["pointer"] == "/name"
     assert "BS09" in [one["code"] for one in room.admin.get(path).json()]
+
+
+def test_letterhead_stands_on_the_next_paper(room: Room) -> None:
+    logo = base64.b64encode(jpeg()).decode()
+    said = {"hospital": "BỆNH VIỆN ĐA KHOA TỈNH", "place": "Phan Thiết", "logo": logo}
+
+    kept = room.admin.put("/api/v1/letterhead", json=said).json()
+    assert {name: kept[name] for name in said} == said
+    assert room.admin.get("/api/v1/letterhead").json() == kept
+    broken = base64.b64encode(b"no picture").decode()
+    assert room.admin.put("/api/v1/letterhead", json={"logo": broken}).status_code == 400
+
+    paper = room.viewer.get(f"{REPORTS}/{room.signed()['uid']}/pdf").content
+    assert "BỆNH VIỆN ĐA KHOA TỈNH" in text_of(paper)
 
 
 def test_paper_is_verified_by_anybody_and_tells_little(room: Room) -> None:
