@@ -205,17 +205,17 @@ EXPLAINED = (
     Explained(
         "status: 204 and 200",
         r"^(studies|series|instances)\?(?!limit=0)|/(series|instances)(\?|$)",
-        "PS3.18 Table 10.6.3-1: a search that finds nothing is answered 204 (No Content).",
+        "PS3.18 8.3.4.4.1: with no results a search is answered 204 (No Content).",
     ),
     Explained(
         "status: 204 and 200",
         r"limit=0",
-        "PS3.18 8.3.4.4: limit is the largest number of results, so with 0 there is none.",
+        "PS3.18 8.3.4.4.1: there are no more results than limit; none are 204 (No Content).",
     ),
     Explained(
         "status: 400 and 200",
         r"NoSuchKeyword|yesterday|limit=x",
-        "PS3.18 8.3.1: query parameters that cannot be read are answered 400 (Bad Request).",
+        "PS3.18 Table 10.6.3-1: an invalid query parameter is answered 400 (Bad Request).",
     ),
     Explained(
         "status: 404 and 400",
@@ -230,12 +230,12 @@ EXPLAINED = (
     Explained(
         f"media type: .*|part type|{NUMBERS}",
         r"dicom\+xml",
-        "PS3.18 8.7.3.5: search results in XML are parts of multipart/related.",
+        "PS3.18 10.6.3.3: search results are given in an acceptable media type (8.7.4).",
     ),
     Explained(
         "status: 200 and 404",
         r"/bulkdata/",
-        "PS3.18 10.4.1.1.5: the URI of bulk data is what the server's own metadata say.",
+        "PS3.18 10.4.3.3.2: the URI of bulk data is the one that the server's metadata have.",
     ),
     Explained(
         NUMBERS,
@@ -250,22 +250,22 @@ EXPLAINED = (
     Explained(
         "entities",
         r"limit=|offset=",
-        "PS3.18 8.3.4.4: the order of results, of which a page is a part, is the server's.",
+        "PS3.18 8.3.4.4.1: the same search gives the same order; which one is not prescribed.",
     ),
     Explained(
         r"they alone tell (0008(0020|0030|0050|0060|0090|103E)|0010....|002000(10|11))",
         r"^studies/",
-        "PS3.18 10.6.3.3: attributes of a level that the path names are not repeated.",
+        "PS3.18 10.6.3.3.2: study attributes are added when the resource is all series.",
     ),
     Explained(
         r"we alone tell 00080056",
         r"",
-        "PS3.18 Tables 10.6.3-3 to 10.6.3-5: Instance Availability is returned.",
+        "PS3.18 Table 10.6.3-5: Instance Availability shall be present if known.",
     ),
     Explained(
         r"we alone tell 00083002",
         r"instances|metadata",
-        "PS3.18 Table 10.6.3-5: Available Transfer Syntax UID tells how instances are stored.",
+        "PS3.18 10.6.3.3.3: a response may have more attributes; this one tells how it is stored.",
     ),
     Explained(
         r"we alone tell (00080061|00201206|00201208|00201209|00400244|00400245|00400275)",

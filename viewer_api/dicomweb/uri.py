@@ -48,7 +48,7 @@ def retrieve(request: Request) -> Response:
 
 
 def _chosen(request: Request, entry: Entry) -> str:
-    """Return the media type to give: of contentType, else of Accept, else the default (9.1.2.3).
+    """Return the media type to give: of contentType, else of Accept, else the default (9.3).
 
     Raises
     ------
@@ -56,9 +56,8 @@ def _chosen(request: Request, entry: Entry) -> str:
         It is none of those that the instance has.
     """
     rendered = [one for one in representations.offers(entry) if one != media.DICOM]
-    # an image of one frame is drawn by default, everything else is an object
-    single = entry.stored.number_of_frames == 1 and bool(rendered)
-    default = rendered[:1] if single and not representations.is_read(entry) else []
+    # an image is drawn by default, what is read and not looked at is an object
+    default = [] if representations.is_read(entry) else rendered[:1]
     kinds = [*default, media.DICOM, *(one for one in rendered if one not in default)]
     accept = request.query_params.get("contentType") or request.headers.get("accept", "")
     chosen = media.choose(accept, [Offer(kind) for kind in kinds])
@@ -70,6 +69,8 @@ def _chosen(request: Request, entry: Entry) -> str:
 def _form(named: str, entry: Entry) -> Form:
     """Return how an object is given: Explicit VR Little Endian if nothing is named (8.7.3.5.2)."""
     if named:
+        if named != media.AS_STORED:
+            values.uid(named)  # PS3.18 9.4.2.4: what is none is a bad request
         return Form(multipart=False, syntaxes=(named,))
     syntax = entry.stored.transfer_syntax_uid
     native = contexts.EXPLICIT_VR_LITTLE_ENDIAN
