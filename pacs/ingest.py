@@ -380,15 +380,6 @@ def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
     return ingested
 
 
-def _studies_of(done: Sequence[tuple[Examined, Ingested]]) -> set[str]:
-    """Return the studies that got new objects."""
-    return {
-        one.sound["StudyInstanceUID"]
-        for one, became in done
-        if one.sound is not None and became.verdict is Verdict.STORED
-    }
-
-
 def _unread(done: Sequence[tuple[Examined, Ingested]]) -> list[Incident]:
     """Return an incident for each study whose texts could only be guessed."""
     noticed: dict[str, Incident] = {}

@@ -16,10 +16,11 @@ from typing import Final
 
 from sqlalchemy import or_, select, update
 
-from ris import judging, locks, reconcile
+from ris import judging, locks, performed, reconcile
 from ris.reconcile import Standing
 from ris.study_tables import StudyRow
 from ris.tables import IdentifierRow, OrderRow, PatientRow, ProcedureRow, StepRow
+from storage.archive import studies
 from storage.base.clock import utc_now
 from storage.base.errors import ImagingError, Unavailable
 from storage.db.engine import Engine, Session, transaction
@@ -129,13 +130,14 @@ def look(session: Session, study_instance_uid: str, now: datetime, zone: tzinfo)
     row = session.get(StudyRow, study_instance_uid, with_for_update=True, populate_existing=True)
     if row is None or not row.watched or (row.look_at is not None and row.look_at > now):
         return  # somebody was faster
+    told = performed.of_study(session, study_instance_uid)
+    if not told and not studies.held(session, [study_instance_uid]):
+        row.watched = False  # what came is in quarantine, or was taken back
+        return
     before = row.state, row.standing
     standing = reconcile.consider(session, study_instance_uid, now, zone)
     verdict = judging.judge(session, study_instance_uid, now, zone)
-    if verdict is None:
-        row.watched = False  # neither an object nor a performed step: it was taken back
-        return
-    if before != (verdict.state, standing):
+    if verdict is not None and before != (verdict.state, standing):
         _tell(study_instance_uid, standing, verdict.state)
 
 

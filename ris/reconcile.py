@@ -198,6 +198,7 @@ def _stay(
     zone: tzinfo,
 ) -> None:
     """Look at a study that has orders: others may join them, and one may be said to be wrong."""
+    _show_accession(session, row.study_instance_uid)
     attached = _attached(session, row.study_instance_uid)
     named = [one for one in found if one.performed and one.id not in attached]
     if not _is_a_persons(session, row.study_instance_uid):
@@ -425,7 +426,20 @@ def _put(
         performed.detach(session, uid, [one.procedure_ref for one in gone])
     if added:
         performed.attach(session, uid, added)
+    _show_accession(session, uid)
     judging.judge(session, uid, now, zone)
+
+
+def _show_accession(session: Session, uid: str) -> None:
+    """Show the study under the number of its order, of the oldest where it has several."""
+    numbers = [
+        number
+        for row in _attachment_rows(session, uid)
+        if (number := orders.get(session, row.order_ref).accession_number)
+    ]
+    held = studies.describe(session, uid)
+    own = held.accession_number if held else ""
+    studies.show_accession(session, uid, None if own in numbers or not numbers else numbers[0])
 
 
 # What is known
@@ -520,7 +534,7 @@ def _attachment(session: Session, row: AttachmentRow) -> Attachment:
 
 
 def _row(session: Session, uid: str) -> StudyRow:
-    row = session.get(StudyRow, uid, populate_existing=True)
+    row = session.get(StudyRow, uid, populate_existing=True, with_for_update=True)
     if row is not None:
         return row
     held = studies.describe(session, uid)

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Text, any_, func, literal, select
+from sqlalchemy import Text, any_, func, literal, null, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from storage.archive import rows, tables
@@ -36,6 +36,7 @@ class HeldStudy:
     patient_birth_date: str
     patient_sex: str
     accession_number: str
+    """As its objects say it."""
     study_date: str
     study_time: str
     study_description: str
@@ -70,7 +71,9 @@ def describe(session: Session, study_instance_uid: str) -> HeldStudy | None:
             people.patient_name,
             people.patient_birth_date,
             people.patient_sex,
-            studies.accession_number,
+            func.coalesce(studies.own_accession_number, studies.accession_number).label(
+                "accession_number"
+            ),
             studies.study_date,
             studies.study_time,
             studies.study_description,
@@ -133,3 +136,26 @@ def missing(session: Session, sop_instance_uids: Collection[str]) -> int:
     held = uid == any_(literal([*wanted], ARRAY(Text)))
     found = session.scalar(select(func.count()).select_from(tables.instances).where(held))
     return len(wanted) - (found or 0)
+
+
+def show_accession(session: Session, study_instance_uid: str, number: str | None) -> None:
+    """Show a study under the accession number of its order; None: as its objects say it.
+
+    Objects are not touched. A study that is not held is left alone.
+    """
+    studies = tables.studies.c
+    own = func.coalesce(studies.own_accession_number, studies.accession_number)
+    wanted = own if number is None else literal(rows.clean(number), Text)
+    kept = null() if number is None else own
+    statement = (
+        update(tables.studies)
+        .where(
+            studies.study_instance_uid == study_instance_uid,
+            or_(
+                studies.accession_number != wanted,
+                studies.own_accession_number.is_distinct_from(kept),
+            ),
+        )
+        .values(accession_number=wanted, own_accession_number=kept)
+    )
+    session.execute(statement)

@@ -127,6 +127,8 @@ studies: Final = Table(
     Column("own_patient_ref", BigInteger, ForeignKey("patients.id")),
     # keyword → text as JSON: what is put into its objects on their way out
     _text("correction"),
+    # what its objects say, where the accession number of its order is shown
+    Column("own_accession_number", Text(collation="C")),
     # copies of the patient's, so that a search by them walks one table
     _text("patient_id"),
     _text("patient_name_key"),

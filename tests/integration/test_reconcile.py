@@ -16,9 +16,10 @@ from ris.study_tables import PerformedStepRow
 from ris.tables import OrderRow, StepRow
 from ris.verdict import PerformedStatus, State
 from storage.archive import instances
+from storage.archive.model import Level
 from storage.base.errors import Conflict, NotFound
 from storage.db.engine import Engine, transaction
-from tests.fixtures.index import received
+from tests.fixtures.index import Index, received
 from tests.fixtures.orders import Placed, person, place
 
 ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
@@ -386,6 +387,23 @@ def test_cancelled_order_with_images_is_a_conflict(hospital: Hospital) -> None:
 
     assert hospital.show().standing is Standing.CONFLICT
     assert hospital.states() == ["CANCELED"]
+
+
+def test_study_is_found_by_the_accession_number_of_its_order(hospital: Hospital) -> None:
+    hospital.place()
+    hospital.store(AccessionNumber="typed")
+    hospital.follow()
+    index = Index(hospital.engine)
+    found = index.uids(Level.STUDY, AccessionNumber="A1")
+
+    hospital.store(numbers="3", AccessionNumber="typed")
+    hospital.follow(QUIET)
+    kept = index.find(Level.STUDY)[0]["AccessionNumber"]
+    hospital.do(Action.DETACH)
+
+    assert (found, kept) == ([STUDY], "A1")
+    assert index.uids(Level.STUDY, AccessionNumber="typed") == [STUDY]
+    assert index.uids(Level.STUDY, AccessionNumber="A1") == []
 
 
 # By persons
