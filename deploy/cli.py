@@ -10,6 +10,7 @@ from deploy.commands import (
     commitments,
     compression,
     diagnosis,
+    hl7,
     holding,
     indexing,
     jobs,
@@ -43,6 +44,7 @@ app.add_typer(holding.app, name="quarantine")
 app.add_typer(commitments.app, name="commitment")
 app.add_typer(compression.app, name="compression")
 app.add_typer(jobs.app, name="job")
+app.add_typer(hl7.app, name="hl7")
 app.add_typer(indexing.app, name="attribute")
 app.add_typer(worklist.app, name="worklist")
 app.command("reindex")(indexing.reindex)

@@ -11,6 +11,7 @@ from typing import Final
 from deploy import probes
 from deploy.node import Node
 from pacs import scu
+from ris.hl7 import ledger, outgoing
 from storage.access import peers
 from storage.archive import quarantine
 from storage.base.clock import utc_now
@@ -18,9 +19,10 @@ from storage.base.errors import ImagingError
 from storage.base.settings import Settings
 from storage.base.tls import TlsFiles
 from storage.db import migrations
-from storage.db.engine import transaction
+from storage.db.engine import Session, transaction
 from viewer_api.viewer import build
 
+MANY_WAIT: Final = 100
 RENEW_BEFORE: Final = timedelta(days=30)
 
 
@@ -43,6 +45,10 @@ ADVICE: Final[Mapping[str, str]] = {
     "spool": "make room on the disk of LIENTHONG_DATA_DIR; receiving goes on by itself",
     "dicom": "is `lienthong serve` running? see its log, and LIENTHONG_DICOM_PORT",
     "dicom-tls": "renew the file of LIENTHONG_DICOM_TLS_CERTIFICATE; it is taken at once",
+    "hl7": "is `lienthong serve` running? see its log, and LIENTHONG_HL7_PORT",
+    "hl7-tls": "renew the file of LIENTHONG_HL7_TLS_CERTIFICATE; it is taken at once",
+    "dead letters": "look at `lienthong hl7 list --state dead`",
+    "destination": "look at `lienthong hl7 destination list` and `lienthong hl7 outgoing`",
     "http": "is `lienthong serve` running? see its log, and LIENTHONG_HTTP_PORT",
     "backlog": "see the log of the worker: it says what it waits for",
     "parked": "look at the files in DATA_DIR/spool/parked and report the log's trace",
@@ -56,8 +62,7 @@ def examine(node: Node) -> Iterator[Finding]:
     """Try every part of `node` and every registered peer, one finding each."""
     for subject, probe in probes.of(node).items():
         yield _tried(subject, probe)
-    if node.settings.dicom_tls:
-        yield _certificate(node.settings, node.settings.dicom_tls)
+    yield from _certificates(node.settings)
     if node.settings.viewer_port:
         yield _viewer(node.settings)
     schema = _tried("schema", lambda: migrations.require_head(node.engine))
@@ -70,6 +75,7 @@ def examine(node: Node) -> Iterator[Finding]:
         return
     with suppress(ImagingError), transaction(node.engine) as session:
         yield _counted("quarantine", quarantine.count(session), "objects held")
+        yield from _wire(session)
         known = peers.list_all(session)
         for peer in known:
             yield _tried(
@@ -81,16 +87,23 @@ def examine(node: Node) -> Iterator[Finding]:
             )
 
 
-def _certificate(settings: Settings, files: TlsFiles) -> Finding:
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    if settings.dicom_tls:
+        yield _certificate("dicom-tls", settings.bind, settings.dicom_tls_port, settings.dicom_tls)
+    if settings.hl7_tls:
+        yield _certificate("hl7-tls", settings.bind, settings.hl7_tls_port, settings.hl7_tls)
+
+
+def _certificate(subject: str, host: str, port: int, files: TlsFiles) -> Finding:
     try:
-        left = probes.certificate_expires(settings, files) - utc_now()
+        left = probes.certificate_expires(host, port, files) - utc_now()
     except ImagingError as error:
-        return Finding("dicom-tls", well=False, said=str(error), advice=ADVICE["dicom-tls"])
+        return Finding(subject, well=False, said=str(error), advice=ADVICE[subject])
     return Finding(
-        "dicom-tls",
+        subject,
         well=left > RENEW_BEFORE,
         said=f"answers; its certificate expires in {left.days} days",
-        advice=ADVICE["dicom-tls"],
+        advice=ADVICE[subject],
         urgent=False,
     )
 
@@ -99,6 +112,20 @@ def _viewer(settings: Settings) -> Finding:
     installed = build.find(settings.viewer_dir) is not None
     said = f"OHIF {build.VERSION} is {'' if installed else 'not '}installed"
     return Finding("viewer", well=installed, said=said, advice=ADVICE["viewer"], urgent=False)
+
+
+def _wire(session: Session) -> Iterator[Finding]:
+    """What a person has to look at of HL7."""
+    yield _counted("dead letters", ledger.count(session, ledger.State.DEAD), "HL7 messages failed")
+    for one in outgoing.backlog(session):
+        said = f"{one.waiting} messages wait, {one.parked} were refused"
+        yield Finding(
+            f"hl7 to {one.destination}",
+            well=not one.parked and one.waiting < MANY_WAIT,
+            said=said,
+            advice=ADVICE["destination"],
+            urgent=False,
+        )
 
 
 def _counted(subject: str, count: int, what: str, normal: int = 0) -> Finding:

@@ -10,6 +10,7 @@ from typing import Final
 
 from deploy.node import Node
 from pacs import scu
+from ris.hl7 import mllp
 from storage.base.errors import PeerUnavailable, StoreUnavailable
 from storage.base.settings import Settings
 from storage.base.tls import TlsFiles
@@ -25,6 +26,7 @@ def of(node: Node) -> Mapping[str, Callable[[], None]]:
         "objects": node.store.check,
         "spool": partial(spool_has_room, node.settings),
         "dicom": partial(dicom_answers, node.settings),
+        "hl7": partial(hl7_answers, node.settings),
     }
 
 
@@ -47,8 +49,22 @@ def dicom_answers(settings: Settings) -> None:
     scu.is_alive(reachable(settings.dicom_bind), settings.dicom_port, settings.ae_title)
 
 
-def certificate_expires(settings: Settings, files: TlsFiles) -> datetime:
-    """Return until when the certificate is valid that our TLS port shows.
+def hl7_answers(settings: Settings) -> None:
+    """Raise `PeerUnavailable` unless our own MLLP port answers; an empty frame leaves nothing."""
+    address = reachable(settings.hl7_bind), settings.hl7_port
+    try:
+        with socket.create_connection(address, _ANSWER_S) as connection:
+            connection.settimeout(_ANSWER_S)
+            connection.sendall(mllp.frame(b""))
+            answered = connection.recv(4096)
+    except OSError as error:
+        raise PeerUnavailable(f"{address[0]}:{address[1]}: {error.strerror or error}") from error
+    if not answered.startswith(mllp.START):
+        raise PeerUnavailable(f"{address[0]}:{address[1]}: something else than HL7 answers")
+
+
+def certificate_expires(host: str, port: int, files: TlsFiles) -> datetime:
+    """Return until when the certificate is valid that a TLS port of ours shows.
 
     Raises
     ------
@@ -58,7 +74,7 @@ def certificate_expires(settings: Settings, files: TlsFiles) -> datetime:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # peers know us by address, and may know us by many
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    address = reachable(settings.bind), settings.dicom_tls_port
+    address = reachable(host), port
     try:
         context.load_verify_locations(files.certificate)
         with (

@@ -1,6 +1,6 @@
 """The roles of a node, each run in a process of its own by the supervisor.
 
-``python -m deploy.roles dicom|worker|api [CONFIG.toml]``
+``python -m deploy.roles dicom|hl7|worker|api [CONFIG.toml]``
 """
 
 import sys
@@ -22,6 +22,12 @@ def _dicom(node: Node, stop: threading.Event) -> None:
     service.serve_dicom(node.settings, node.engine, node.store, node.spool, stop)
 
 
+def _hl7(node: Node, stop: threading.Event) -> None:
+    from ris import service  # noqa: PLC0415
+
+    service.serve_hl7(node.settings, node.engine, stop)
+
+
 def _worker(node: Node, stop: threading.Event) -> None:
     from pacs import service  # noqa: PLC0415
 
@@ -37,6 +43,7 @@ def _api(node: Node, stop: threading.Event) -> None:
 
 ROLES: Final[Mapping[str, Callable[[Node, threading.Event], None]]] = {
     "dicom": _dicom,
+    "hl7": _hl7,
     "worker": _worker,
     "api": _api,
 }

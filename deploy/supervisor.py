@@ -2,6 +2,7 @@
 
     serve ─┬─ embedded PostgreSQL (its own session, stopped last)
            ├─ dicom    answers DICOM associations, fills the spool
+           ├─ hl7      answers HL7 over MLLP, tells other systems
            ├─ api      answers HTTP, fills the spool
            └─ worker   empties the spool into the object store and the index
 

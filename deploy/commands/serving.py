@@ -35,8 +35,8 @@ def serve(config: Config = None) -> None:
     """Run the whole server until Ctrl-C or SIGTERM."""
     given = settings.load(config)
     logs.configure(given.log_level, given.log_format, "supervisor")
-    if given.dicom_tls:  # a wrong file stops the start, not the role again and again
-        server_context(given.dicom_tls)
+    for files in filter(None, (given.dicom_tls, given.hl7_tls)):
+        server_context(files)  # a wrong file stops the start, not the role again and again
     taken = f"another server already runs on {given.data_dir.resolve()}"
     with only_one(given.data_dir / "serve.lock", taken), prepare(given):
         Spool(given.spool_dir, reserve_bytes=given.spool_reserve_bytes).recover()
@@ -54,6 +54,7 @@ def _roles(given: Settings, config: str | None) -> list[Role]:
     """Return what is to run; what takes work in is stopped before what works it off."""
     return [
         *_several("dicom", given.dicom_processes, config),
+        *_several("hl7", given.hl7_processes, config),
         *_several("api", given.http_processes, config),
         Role("worker", role_command("worker", config), stage=1),
     ]
@@ -89,12 +90,15 @@ def _await_ports(given: Settings) -> None:
     """Wait for the roles of a server that was killed to let go of their ports."""
     ports = [
         ("DICOM", given.dicom_bind, given.dicom_port),
+        ("HL7", given.hl7_bind, given.hl7_port),
         ("HTTP", given.bind, given.http_port),
     ]
     if given.viewer_port:
         ports.append(("VIEWER", given.bind, given.viewer_port))
     if given.dicom_tls:
         ports.append(("DICOM_TLS", given.bind, given.dicom_tls_port))
+    if given.hl7_tls:
+        ports.append(("HL7_TLS", given.bind, given.hl7_tls_port))
     for name, host, port in ports:
         deadline = time.monotonic() + PORT_WAIT_S
         while fault := _cannot_bind(host, port):
@@ -126,6 +130,8 @@ def _announce(given: Settings) -> None:
         out.print(
             f"\n  DICOM   {given.ae_title} at {given.dicom_bind}:{given.dicom_port}"
             f"{f', TLS at {given.bind}:{given.dicom_tls_port}' if given.dicom_tls else ''}"
+            f"\n  HL7     MLLP at {given.hl7_bind}:{given.hl7_port}"
+            f"{f', TLS at {given.bind}:{given.hl7_tls_port}' if given.hl7_tls else ''}"
             f"\n  pages   {pages_url(given)}/"
             f"\n  HTTP    {pages_url(given)}/docs"
             f"\n  data    {given.data_dir.resolve()}"

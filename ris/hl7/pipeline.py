@@ -45,6 +45,8 @@ _QUICK_RETRIES: Final = 2
 two made at once."""
 _PAUSE_S: Final = 0.05
 _NOT_NOW: Final = Fault(Code.REJECT, "207", "")
+_NOTHING: Final = b"\0\r\n\t "
+_EMPTY: Final = Fault(Code.REJECT, "100", "there is no message in the frame")
 _TOO_LONG: Final = Fault(Code.REJECT, "207", "the message is longer than this system takes")
 
 
@@ -86,6 +88,8 @@ class Pipeline:
         b'' is no answer at all: the sender wants none.
         """
         try:
+            if not octets.strip(_NOTHING):  # somebody asks whether we are there
+                return ack.build_blind(octets, self._now(), _EMPTY)
             parts = message.split_batch(octets)
             if parts == [octets]:
                 return self._answer(octets, peer, wire)

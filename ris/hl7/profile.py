@@ -128,6 +128,20 @@ def named(name: str) -> Profile:
     return changed(named(base) if base else Profile(name=name), {**given, "name": name})
 
 
+def from_toml(octets: bytes) -> Mapping[str, Any]:
+    """Return the changes that a TOML file holds.
+
+    Raises
+    ------
+    Malformed
+        It is not TOML in UTF-8.
+    """
+    try:
+        return tomllib.loads(octets.decode())
+    except ValueError as error:
+        raise Malformed(f"not a TOML file: {error}") from error
+
+
 def changed(profile: Profile, changes: Mapping[str, Any]) -> Profile:
     """Return `profile` with single values replaced; tables are merged entry by entry.
 

@@ -101,6 +101,7 @@ def lienthong(folder: Path, name: str = "Lienthong") -> Archive:
         "LIENTHONG_DICOM_PORT": str(dicom),
         "LIENTHONG_HTTP_PORT": str(http),
         "LIENTHONG_VIEWER_PORT": "0",
+        "LIENTHONG_HL7_PORT": str(free_port()),
         "LIENTHONG_LOG_LEVEL": "WARNING",
     }
     secret: list[str] = []

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -211,11 +212,11 @@ def test_doctor_sees_how_long_the_certificate_is_valid(
     with listening(spool, LIMITS, tls=ServerTls(mutual)) as listener:
         settings = Settings(dicom_tls_port=listener.tls_port or 0)
 
-        left = probes.certificate_expires(settings, mutual) - utc_now()
+        left = expires(settings, mutual) - utc_now()
 
     assert 89 <= left.days <= 90
     with pytest.raises(PeerUnavailable, match="refused"):
-        probes.certificate_expires(settings, mutual)
+        expires(settings, mutual)
 
 
 def test_doctor_sees_a_certificate_that_has_expired_or_is_another(
@@ -228,9 +229,11 @@ def test_doctor_sees_a_certificate_that_has_expired_or_is_another(
         settings = Settings(dicom_tls_port=listener.tls_port or 0)
 
         with pytest.raises(PeerUnavailable, match="has expired"):
-            probes.certificate_expires(settings, TlsFiles(expired.certificate))
+            probes.certificate_expires(
+                settings.bind, settings.dicom_tls_port, TlsFiles(expired.certificate)
+            )
         with pytest.raises(PeerUnavailable, match="unable to get local issuer"):
-            probes.certificate_expires(settings, files)
+            expires(settings, files)
 
 
 # Who disturbs (N02)
@@ -422,3 +425,7 @@ def test_peer_that_takes_nothing_is_given_up(files: TlsFiles, trusting: ssl.SSLC
 
         assert time.monotonic() - begun < 2
     ours.close()
+
+
+def expires(settings: Settings, files: TlsFiles) -> datetime:
+    return probes.certificate_expires(settings.bind, settings.dicom_tls_port, files)

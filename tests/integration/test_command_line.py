@@ -52,6 +52,7 @@ def node(tmp_path: Path, database_url: str) -> Mapping[str, str]:
         "LIENTHONG_DICOM_PORT": str(free_port()),
         "LIENTHONG_HTTP_PORT": str(free_port()),
         "LIENTHONG_VIEWER_PORT": "0",
+        "LIENTHONG_HL7_PORT": str(free_port()),
     }
 
 

@@ -164,7 +164,6 @@ def test_messages_of_one_patient_are_done_one_after_the_other(
         (order_message(patient="1~" * 600), "AE", "102", State.DEAD),
         (b"PID|1\r", "AR", "100", State.REFUSED),
         (b"\xff\x00\x0b", "AR", "100", State.REFUSED),
-        (b"", "AR", "100", State.REFUSED),
         (order_message(control_id="C" * 70_000), "AE", "102", State.REFUSED),
     ],
     ids=[
@@ -178,7 +177,6 @@ def test_messages_of_one_patient_are_done_one_after_the_other(
         "too many repetitions",
         "no header",
         "noise",
-        "nothing",
         "endless control id",
     ],
 )
@@ -511,6 +509,11 @@ def test_defect_while_answering_is_no_refusal(
     monkeypatch.setattr(message, "read", broken)
 
     assert acknowledged(taking.answer(order_message(), PEER)) == ("AR", "C1")
+
+
+def test_empty_frame_is_answered_and_not_kept(engine: Engine, taking: Pipeline) -> None:
+    assert acknowledged(taking.answer(b"\r\n", PEER)) == ("AR", "")
+    assert entries(engine) == []
 
 
 def test_frame_that_is_too_long_is_told_so(taking: Pipeline) -> None:
