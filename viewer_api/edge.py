@@ -38,6 +38,7 @@ UNROUTED: Final = "none"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MISTAKES: Final = 400
 _QUIET: Final = "/health"
+_CODE: Final = "{code}"
 
 
 class Edge:
@@ -76,8 +77,7 @@ class Edge:
             extra={
                 "method": method,
                 "route": route,
-                # a path that led nowhere may hold anything, a name too
-                "path": exchange.scope["path"] if exchange.status < MISTAKES else "",
+                "path": exchange.told_path,
                 "http_status": exchange.status,
                 "duration_ms": round(seconds * 1000, 1),
                 "bytes": exchange.sent,
@@ -115,6 +115,15 @@ class _Exchange:
         """The template of the path that was routed."""
         route: BaseRoute | None = self.scope.get("route")
         return getattr(route, "path", UNROUTED)
+
+    @property
+    def told_path(self) -> str:
+        """The path, unless it may hold what nobody is to read in a log.
+
+        A path that led nowhere may hold anything, a name too; a code lets its bearer in.
+        """
+        secret = self.status >= MISTAKES or _CODE in self.route
+        return "" if secret else str(self.scope["path"])
 
     async def send(self, message: Message) -> None:
         """Pass on a message of the app."""

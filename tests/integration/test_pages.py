@@ -206,6 +206,20 @@ def test_link_sets_the_first_password_once(browser: httpx.Client, link: str) -> 
     assert sign_in(browser, "lan").status_code == 303
 
 
+def test_no_secret_gets_into_the_log(
+    browser: httpx.Client, link: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG"):
+        browser.get(link)
+        browser.post(link, data={"new": PASSWORD, "again": PASSWORD})
+        browser.get("/?name=nguyen")
+
+    written = [str(vars(record)) for record in caplog.records if record.name.startswith("viewer")]
+    assert len(written) >= 3
+    for secret in (link, link.rpartition("/")[2], PASSWORD, browser.cookies[COOKIE], "nguyen"):
+        assert not [line for line in written if secret in line]
+
+
 @pytest.mark.parametrize(
     ("new", "again", "said"),
     [
