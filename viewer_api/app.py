@@ -10,6 +10,7 @@ from typing import Final
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ris import service as hl7_service
 from ris.workitems.events import CHANNEL
 from storage.access.sessions import Audience
 from storage.base.settings import Settings
@@ -45,6 +46,7 @@ from viewer_api.rest import (
     criticals,
     figures,
     health,
+    hl7,
     key_images,
     letterheads,
     operations,
@@ -79,6 +81,7 @@ OTHERS: Final = (
     criticals.router,
     report_templates.router,
     operations.router,
+    hl7.router,
     orders.router,
     reconciling.router,
     practitioners.router,
@@ -170,6 +173,7 @@ def _app(
         redirect_slashes=False,
     )
     app.state.parts, app.state.audience = parts, audience
+    app.state.hl7 = hl7_service.pipeline(parts.settings, parts.engine)
     problems.register(app)
     pages.register(app, partial(deps.root_of, parts=parts, on=audience))
     app.add_middleware(QuickFrames, parts=parts, audience=audience)

@@ -85,6 +85,13 @@ MATRIX = {
     ("GET", "/api/v1/quarantine"): ADMINS,
     ("GET", "/api/v1/incidents"): ADMINS,
     ("GET", "/api/v1/peers"): ADMINS,
+    ("POST", "/api/v1/hl7"): ADMINS,
+    ("GET", "/api/v1/hl7/messages"): ADMINS,
+    ("GET", "/api/v1/hl7/messages/{message_id}"): ADMINS,
+    ("POST", "/api/v1/hl7/messages/{message_id}/replay"): ADMINS,
+    ("GET", "/api/v1/hl7/outgoing"): ADMINS,
+    ("POST", "/api/v1/hl7/outgoing/{message_id}/resend"): ADMINS,
+    ("POST", "/api/v1/hl7/outgoing/{message_id}/discard"): ADMINS,
     ("GET", "/api/v1/orders"): SENDERS,
     ("GET", "/api/v1/orders/{order_id}"): SENDERS,
     ("GET", "/api/v1/worklist"): SENDERS,
@@ -187,6 +194,7 @@ def filled(path: str, dataset: Dataset) -> str:
         "code": "BS01",
         "order_id": "1",
         "entry_id": "1",
+        "message_id": "1",
         "study_instance_uid": dataset.StudyInstanceUID,
     }
     return path.replace("{path:path}", "7FE00010").format_map(values)
