@@ -25,6 +25,7 @@ from typing import Final
 
 from pacs import charsets, header, part10
 from pacs.part10 import Head, Provenance
+from ris import news
 from storage.archive import attributes, custom, incidents, instances, quarantine
 from storage.archive.incidents import Incident, Kind
 from storage.archive.model import Custom, Outcome, ReceivedInstance, Verdict
@@ -192,6 +193,10 @@ class Ingest:
         try:
             with transaction(self._engine) as session:
                 self._require_current(session)
+                if self._follow:
+                    # before the archive's rows: who follows takes them in this order
+                    sound = {one.sound["StudyInstanceUID"] for one in examined if one.sound}
+                    news.arrived(session, sound, utc_now())
                 ingested = _index(session, examined)
         except _Outdated:
             return self._take(taken) + aside

@@ -142,7 +142,7 @@ def look(session: Session, study_instance_uid: str, now: datetime, zone: tzinfo)
 
 
 def _tell(uid: str, standing: Standing, state: str) -> None:
-    facts = {"study_instance_uid": uid, "standing": standing.value, "state": str(state)}
+    facts = {"study_instance_uid": uid, "outcome": standing.value, "state": str(state)}
     log.info("study_judged", extra=facts)
 
 
