@@ -8,6 +8,7 @@ import secrets
 import threading
 import unicodedata
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 import argon2
@@ -91,7 +92,7 @@ def matches(password: str, kept: str | None) -> bool:
     plain = _normal(password)[: LONGEST + 1]
     with _turns:
         try:
-            return _hasher.verify(_NOBODYS if kept is None else kept, plain) and kept is not None
+            return _hasher.verify(kept or _nobodys(), plain) and kept is not None
         except (Argon2Error, InvalidHashError):
             return False
 
@@ -106,4 +107,7 @@ def _normal(password: str) -> str:
     return unicodedata.normalize("NFC", password.encode(errors="replace").decode())
 
 
-_NOBODYS: Final = _hasher.hash(secrets.token_hex())
+@cache
+def _nobodys() -> str:
+    """Return what no password was ever kept as; made once, since it takes long."""
+    return _hasher.hash(secrets.token_hex())
