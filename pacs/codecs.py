@@ -186,7 +186,9 @@ def answer(content: bytes, request: _Asked) -> tuple[Answer, bytes]:
         return Answer(fault=str(error), malformed=isinstance(error, Malformed)), b""
     except MemoryError:
         return Answer(fault="the codec needs more memory than it may have"), b""
-    except Exception as error:  # noqa: BLE001 - codecs raise what they like, all of it is a fault
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - codecs raise what they like; Rust's panics too
         return Answer(fault=f"the codec failed: {type(error).__name__}", malformed=True), b""
     return Answer(photometric_interpretation=photometric), made
 

@@ -10,7 +10,6 @@ from typing import Final
 
 from pacs import contexts, decoding
 from pacs.ingest import BATCH, Ingest
-from pacs.reporting import Reporting
 from pacs.scp import commitment, models, performed, workitem_events, workitems, worklist
 from pacs.scp.acceptor import Acceptance
 from pacs.scp.commitment import Reporter
@@ -35,8 +34,6 @@ from ris import performed as done
 from ris import worklist as steps
 from ris.following import Following
 from ris.queries import LastQuery
-from ris.reports import criticals
-from ris.reports.signing.choosing import signer_of
 from storage.access.book import PeerBook
 from storage.archive import commitments, instances, search
 from storage.archive.commitments import Commitment
@@ -218,6 +215,11 @@ def reporter(settings: Settings, engine: Engine, store: ObjectStore) -> Reporter
 def _handlers(
     settings: Settings, engine: Engine, store: ObjectStore, spool: Spool
 ) -> Mapping[str, Handler]:
+    # what makes and signs paper weighs 50 MB, which the processes that receive do not carry
+    from pacs.reporting import Reporting  # noqa: PLC0415
+    from ris.reports import criticals  # noqa: PLC0415
+    from ris.reports.signing.choosing import signer_of  # noqa: PLC0415
+
     reporting = Reporting(settings, engine, store, spool, signer_of(settings))
     return {**reporting.handlers(), **criticals.handlers(engine)}
 

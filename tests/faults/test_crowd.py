@@ -34,6 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         tmp_path_factory.mktemp("server"),
         {
             "LIENTHONG_DICOM_PROCESSES": "1",
+            "LIENTHONG_HTTP_PROCESSES": "1",
             "LIENTHONG_MAX_ASSOCIATIONS": "1024",
             "LIENTHONG_MAX_ASSOCIATIONS_PER_PEER": "1024",
         },

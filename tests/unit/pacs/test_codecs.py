@@ -243,13 +243,29 @@ def test_truncated_frames_are_malformed(uid, pixels, frame):
 
 @EACH
 def test_mutated_frames_decode_or_are_malformed(uid, pixels, frame):
+    chance = np.random.default_rng(20261126)
     for _ in range(30):
         broken = bytearray(frame)
-        broken[CHANCE.integers(len(frame))] = CHANCE.integers(256)
+        broken[chance.integers(len(frame))] = chance.integers(256)
 
         found, decoded = codecs.answer(bytes(broken), Request(uid, image(pixels)))
 
         assert found.malformed or len(decoded) == pixels.nbytes
+
+
+def test_a_codec_that_panics_is_malformed():
+    """A codec in Rust then raises what is no `Exception`."""
+    segment = bytes([127, *bytes(128), 75, *bytes(76)])
+    begins_too_soon = np.array((2, 64, 64 + len(segment) - 6, *[0] * 13), "<u4").tobytes()
+    frame = begins_too_soon + segment + segment
+    with pytest.raises(BaseException, match="out of bounds") as panic:
+        decode(frame, "1.2.840.10008.1.2.5", image(GREY_16))
+    assert not isinstance(panic.value, Exception)
+
+    found, decoded = codecs.answer(frame, Request("1.2.840.10008.1.2.5", image(GREY_16)))
+
+    assert found.malformed
+    assert not decoded
 
 
 def test_a_deflated_frame_is_not_inflated_beyond_its_image():

@@ -13,6 +13,9 @@ ALLOWED = {
     ("admin", "read reports"), ("admin", "write reports"),
     ("radiologist", "read reports"), ("radiologist", "write reports"),
     ("technologist", "read reports"), ("viewer", "read reports"),
+    ("admin", "see orders"), ("admin", "reconcile"),
+    ("radiologist", "see orders"), ("radiologist", "reconcile"),
+    ("technologist", "see orders"), ("technologist", "reconcile"),
 }  # fmt: skip
 EVERY_PAIR = list(product(Role, Action))
 
