@@ -29,15 +29,17 @@ from pacs.scp.worklist import Asked
 from pacs.scu.association import Address
 from pacs.settling import Settling
 from pacs.upper_layer import dimse
-from ris import archive_patients, queries
 from ris import performed as done
+from ris import queries
 from ris import worklist as steps
+from ris.archive_patients import Arrivals
 from ris.following import Following
 from ris.queries import LastQuery
 from storage.access.book import PeerBook
 from storage.archive import commitments, instances, search
 from storage.archive.commitments import Commitment
 from storage.archive.model import Match, Query, StoredInstance
+from storage.base import attending
 from storage.base.clock import utc_now
 from storage.base.errors import Unavailable
 from storage.base.settings import Settings
@@ -240,11 +242,11 @@ def work(
     ingest, imported = Ingest(engine, store, spool), Spool(settings.data_dir / "spool-import")
     _attend_peers(settings, engine, store, stop)
     settling = Settling(engine, store, settings.data_dir / "settling", settings.series_settle_s)
-    _beside("settling", settling.run, stop)
-    _beside("following", Following(engine, settings.zone).run, stop)
-    _beside("jobs", Runner(engine, _handlers(settings, engine, store, spool)).run, stop)
+    _thread("settling", settling.run, stop)
+    _thread("following", Following(engine, settings.zone).run, stop)
+    _thread("jobs", Runner(engine, _handlers(settings, engine, store, spool)).run, stop)
     arrived = threading.Event()
-    _beside("patients", _look_at_new_patients, engine, arrived, stop)
+    _beside("new_patients", Arrivals(engine).run_once, stop, wait=partial(_until_set, arrived))
     pause_s = FIRST_PAUSE_S
     while not stop.is_set():
         begun_s = time.monotonic()
@@ -267,86 +269,44 @@ def work(
     decoding.close_shared()
 
 
-def _beside(name: str, target: Callable[..., None], *args: object) -> None:
-    """Run something beside the ingest, as long as the process lives."""
+def _thread(name: str, target: Callable[..., None], *args: object) -> None:
     threading.Thread(target=target, args=args, name=name, daemon=True).start()
 
 
-def _look_at_new_patients(engine: Engine, arrived: threading.Event, stop: threading.Event) -> None:
-    """Look at patients who are new in the archive, whenever something was ingested."""
-    most = archive_patients.AT_ONCE
-    while not stop.is_set():
-        found = 0
-        try:
-            with transaction(engine) as session:
-                found = archive_patients.arrivals(session, most)
-            most = archive_patients.AT_ONCE
-        except Unavailable as error:
-            log.warning("new_patients_wait", extra={"reason": str(error)})
-        except Exception:
-            # one that makes trouble is found by looking at each alone, and passed over
-            log.exception("new_patients_failed")
-            if most == 1:
-                archive_patients.pass_over_first(engine)
-            most = 1
-        if not found:
-            arrived.wait(IDLE_S)
-            arrived.clear()
+def _beside(
+    name: str,
+    work: Callable[[], object],
+    stop: threading.Event,
+    *,
+    idle_s: float = attending.IDLE_S,
+    wait: Callable[[float], object] | None = None,
+) -> None:
+    """Attend to something beside the ingest, as long as the process lives."""
+    _thread(name, partial(attending.attend, name, work, stop, idle_s=idle_s, wait=wait))
+
+
+def _until_set(arrived: threading.Event, timeout_s: float) -> None:
+    arrived.wait(timeout_s)
+    arrived.clear()
 
 
 def _attend_peers(
     settings: Settings, engine: Engine, store: ObjectStore, stop: threading.Event
 ) -> None:
     """Report commitments, tell of workitems, and delete those that are finished."""
-    _beside("commitment", _report, reporter(settings, engine, store), stop)
+    _beside("commitment", reporter(settings, engine, store).run_once, stop)
     telling = teller(settings, engine)
     for _ in range(TELLERS):
-        _beside("workitem-events", _tell, telling, stop)
-    _beside("workitems", _forget, engine, timedelta(days=settings.workitem_keep_days), stop)
+        _beside("workitem_events", telling.run_once, stop)
+    keep = timedelta(days=settings.workitem_keep_days)
+    _beside("workitems", partial(_forget, engine, keep), stop, idle_s=FORGET_S)
 
 
-def _report(reports: Reporter, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            busy = reports.run_once()
-        except Unavailable as error:
-            log.warning("commitment_waits", extra={"reason": str(error)})
-            busy = False
-        except Exception:
-            log.exception("commitment_failed")
-            busy = False
-        if not busy:
-            stop.wait(IDLE_S)
-
-
-def _tell(telling: Teller, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            busy = telling.run_once()
-        except Unavailable as error:
-            log.warning("events_wait", extra={"reason": str(error)})
-            busy = False
-        except Exception:
-            log.exception("events_failed")
-            busy = False
-        if not busy:
-            stop.wait(IDLE_S)
-
-
-def _forget(engine: Engine, keep: timedelta, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            count = workitem_events.forget(engine, utc_now(), keep)
-        except Unavailable as error:
-            log.warning("workitems_not_deleted", extra={"reason": str(error)})
-            count = 0
-        except Exception:
-            log.exception("workitems_not_deleted")
-            count = 0
-        if count:
-            log.info("workitems_deleted", extra={"count": count})
-        else:
-            stop.wait(FORGET_S)
+def _forget(engine: Engine, keep: timedelta) -> int:
+    count = workitem_events.forget(engine, utc_now(), keep)
+    if count:
+        log.info("workitems_deleted", extra={"count": count})
+    return count
 
 
 def _settle(ingest: Ingest, spool: Spool, settings: Settings, stop: threading.Event) -> None:

@@ -20,8 +20,9 @@ from pacs.series_metadata import Builder, key_of
 from storage.archive import instances, series_metadata
 from storage.archive.model import StoredInstance
 from storage.archive.series_metadata import State
+from storage.base.attending import attend
 from storage.base.clock import utc_now
-from storage.base.errors import ImagingError, StoreUnavailable, Unavailable
+from storage.base.errors import ImagingError, StoreUnavailable
 from storage.base.files import make_folder, open_part, sweep_parts, write_all
 from storage.db.engine import Engine, transaction
 from storage.objects.store import ObjectStore
@@ -72,16 +73,12 @@ class Settling:
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; trouble is logged and passes."""
-        while not stop.wait(LOOK_S):
-            try:
-                self.run_once(stop)
-                self.delete_disused()
-            except Unavailable as error:
-                log.warning("settling_waits", extra={"reason": str(error)})
-                stop.wait(LOOK_S * 5)
-            except Exception:
-                log.exception("settling_failed")
-                stop.wait(LOOK_S * 60)
+
+        def look() -> None:
+            self.run_once(stop)
+            self.delete_disused()
+
+        attend("settling", look, stop, idle_s=LOOK_S, trouble_s=LOOK_S * 5)
 
     def run_once(self, stop: threading.Event) -> int:
         """Make the objects of the series that have settled by now; return how many.

@@ -68,10 +68,39 @@ def arrivals(session: Session, most: int = AT_ONCE) -> int:
     return len(ids)
 
 
-def pass_over_first(engine: Engine) -> None:
-    """Leave the first of the new patients as it is: it cannot be looked at."""
-    with suppress(Unavailable), transaction(engine) as session:
-        corrections.seen(session, corrections.arrived(session, 1))
+class Arrivals:
+    """Looks at patients who are new in the archive; one of these in each worker."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._most = AT_ONCE
+
+    def run_once(self) -> int:
+        """Look at some of them; return how many there were.
+
+        After an exception they are looked at one by one; who makes trouble alone is passed over.
+
+        Raises
+        ------
+        StoreUnavailable
+            The database does not answer.
+        """
+        try:
+            with transaction(self._engine) as session:
+                found = arrivals(session, self._most)
+        except Unavailable:
+            raise
+        except Exception:
+            if self._most == 1:
+                self._pass_over_first()
+            self._most = 1
+            raise
+        self._most = AT_ONCE
+        return found
+
+    def _pass_over_first(self) -> None:
+        with suppress(Unavailable), transaction(self._engine) as session:
+            corrections.seen(session, corrections.arrived(session, 1))
 
 
 def tell_later_images(session: Session, patient_ids: Collection[int], since: datetime) -> None:

@@ -21,6 +21,7 @@ from ris.reconcile import Standing
 from ris.study_tables import StudyRow
 from ris.tables import IdentifierRow, OrderRow, PatientRow, ProcedureRow, StepRow
 from storage.archive import studies
+from storage.base.attending import attend
 from storage.base.clock import utc_now
 from storage.base.errors import ImagingError, Unavailable
 from storage.db.engine import Engine, Session, transaction
@@ -57,16 +58,11 @@ class Following:
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; trouble is logged and passes."""
-        while not stop.wait(LOOK_S):
-            try:
-                while self.run_once() == MOST and not stop.is_set():
-                    pass
-            except Unavailable as error:
-                log.warning("following_waits", extra={"reason": str(error)})
-                stop.wait(LOOK_S * 5)
-            except Exception:
-                log.exception("following_failed")
-                stop.wait(LOOK_S * 60)
+        attend("following", self._fill, stop, idle_s=LOOK_S, trouble_s=LOOK_S * 5)
+
+    def _fill(self) -> bool:
+        """Do one pass; return whether there may be more to look at."""
+        return self.run_once() == MOST
 
     def run_once(self, now: datetime | None = None) -> int:
         """Look at every study that is due; return how many were.

@@ -20,9 +20,9 @@ from ris.hl7.pipeline import Pipeline
 from ris.hl7.senders import SenderBook
 from ris.model import Rules
 from ris.verbs import Domain
+from storage.base.attending import attend
 from storage.base.bell import Bell
 from storage.base.clock import utc_now
-from storage.base.errors import Unavailable
 from storage.base.files import make_folder
 from storage.base.settings import Settings, UnknownPeers
 from storage.base.tls import ServerTls
@@ -114,21 +114,19 @@ def _keep(settings: Settings, engine: Engine, stop: threading.Event) -> None:
     What others work on just now may be taken up too: it is applied once all the same.
     """
     work = repairing(settings, engine)
-    before, purged_at = utc_now(), 0.0
-    while not stop.is_set():
-        try:
-            done = repair.finish_undone(engine, work, before)
-            if done:
-                log.info("hl7_taken_up", extra={"count": done})
-            if time.monotonic() - purged_at > PURGE_EVERY_S or not purged_at:
-                purge(settings, engine)
-                purged_at = time.monotonic()
-        except Unavailable as error:
-            log.warning("hl7_keeping_waits", extra={"reason": str(error)})
-        except Exception:
-            log.exception("hl7_keeping_failed")
-        stop.wait(TAKE_UP_EVERY_S)
-        before = utc_now() - repair.UNDONE_AFTER
+    started, purged_at = utc_now(), 0.0
+
+    def take_up() -> None:
+        nonlocal purged_at
+        before = max(started, utc_now() - repair.UNDONE_AFTER)
+        done = repair.finish_undone(engine, work, before)
+        if done:
+            log.info("hl7_taken_up", extra={"count": done})
+        if time.monotonic() - purged_at > PURGE_EVERY_S or not purged_at:
+            purge(settings, engine)
+            purged_at = time.monotonic()
+
+    attend("hl7_keeping", take_up, stop, idle_s=TAKE_UP_EVERY_S)
 
 
 def purge(settings: Settings, engine: Engine) -> int:

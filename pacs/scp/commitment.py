@@ -16,7 +16,7 @@ from pacs.scp import datasets, models, status
 from pacs.scp.datasets import Attributes
 from pacs.scp.exchange import Exchange, Request, Response
 from pacs.scu.association import Address
-from pacs.scu.commitment import Reporting
+from pacs.scu.event_reports import Event, EventReports
 from storage.archive import commitments
 from storage.archive.commitments import Commitment, Reference
 from storage.base import values
@@ -175,9 +175,14 @@ class Reporter:
         address = self.resolve(asked.calling_ae_title)
         if address is None:
             raise PeerUnavailable("no address is known any more")
-        reporting = Reporting(address, asked.called_ae_title)
-        report = datasets.write(result(asked, failures, self.ae_title), reporting.transfer_syntax)
-        return reporting.report(FAILURES_EXIST if failures else SUCCESSFUL, report)
+        event = Event(
+            models.STORAGE_COMMITMENT,
+            models.STORAGE_COMMITMENT_INSTANCE,
+            FAILURES_EXIST if failures else SUCCESSFUL,
+        )
+        report = result(asked, failures, self.ae_title)
+        with EventReports(address, asked.called_ae_title, models.STORAGE_COMMITMENT) as reports:
+            return reports.send(event, datasets.write(report, reports.transfer_syntax))
 
     def _not_taken(self, asked: Commitment, now: datetime, facts: Mapping[str, object]) -> None:
         if now - asked.requested_at > GIVE_UP:

@@ -42,6 +42,8 @@ WORKITEM_PUSH: Final = "1.2.840.10008.5.1.4.34.6.1"
 """Of which every workitem is an instance (PS3.4 CC.3.1)."""
 WORKITEM_WATCH: Final = "1.2.840.10008.5.1.4.34.6.2"
 WORKITEM_PULL: Final = "1.2.840.10008.5.1.4.34.6.3"
+WORKITEM_EVENT: Final = "1.2.840.10008.5.1.4.34.6.4"
+"""Of which we are the SCP on associations of our own."""
 WORKITEM_QUERY: Final = "1.2.840.10008.5.1.4.34.6.5"
 WORKITEM_CLASSES: Final = frozenset({WORKITEM_PUSH, WORKITEM_WATCH, WORKITEM_PULL, WORKITEM_QUERY})
 

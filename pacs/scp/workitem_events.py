@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from pacs.scp import status, workitem_datasets
+from pacs.scp import models, status, workitem_datasets
+from pacs.scu import event_reports
 from pacs.scu.association import Address
-from pacs.scu.events import Reporting
+from pacs.scu.event_reports import EventReports
 from ris.workitems import events, verbs
 from ris.workitems.events import Event, Mailbox
 from storage.base.clock import utc_now
@@ -65,12 +66,14 @@ class Teller:
         return True
 
     def _tell(self, mailbox: Mailbox, address: Address, news: list[Event]) -> None:
-        with Reporting(address, self.ae_title) as reporting:
+        with EventReports(address, self.ae_title, models.WORKITEM_EVENT) as reports:
             for event in news:
-                data = workitem_datasets.write(event.content, reporting.transfer_syntax)
-                answer = reporting.report(event.sop_instance_uid, event.event_type_id, data)
+                uid, kind = event.sop_instance_uid, event.event_type_id
+                told = event_reports.Event(models.WORKITEM_PUSH, uid, kind)
+                data = workitem_datasets.write(event.content, reports.transfer_syntax)
+                answer = reports.send(told, data)
                 if answer != status.SUCCESS:  # it has heard it
-                    facts = {"peer": mailbox.ae_title, "sop_instance_uid": event.sop_instance_uid}
+                    facts = {"peer": mailbox.ae_title, "sop_instance_uid": uid}
                     log.warning("event_refused", extra={**facts, "status": f"{answer:04X}"})
                 with transaction(self.engine) as session:
                     events.note_told(session, mailbox.ae_title, event.id)

@@ -3,8 +3,8 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final
 
+from storage.base.attending import attend
 from storage.base.errors import ImagingError, Unavailable
 from storage.db.engine import Engine, transaction
 from storage.jobs import queue
@@ -12,7 +12,6 @@ from storage.jobs.queue import Job
 
 log = logging.getLogger(__name__)
 
-IDLE_S: Final = 1.0
 Handler = Callable[..., None]
 """Gets the arguments of the job by name; may run more than once for one job."""
 
@@ -26,17 +25,7 @@ class Runner:
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; trouble is logged and passes."""
-        while not stop.is_set():
-            try:
-                busy = self.run_once()
-            except Unavailable as error:
-                log.warning("jobs_wait", extra={"reason": str(error)})
-                busy = False
-            except Exception:
-                log.exception("jobs_failed")
-                busy = False
-            if not busy:
-                stop.wait(IDLE_S)
+        attend("jobs", self.run_once, stop)
 
     def run_once(self) -> bool:
         """Do one job that is due; return whether there was one.

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from sqlalchemy import Engine, select
 from pacs import correcting, part10, retrieve
 from pacs.scp import suboperations
 from ris import archive_patients, merges
+from ris.archive_patients import Arrivals
 from ris.verbs import Domain
-from storage.archive import instances, tables
+from storage.archive import corrections, instances, tables
+from storage.archive.corrections import Held
 from storage.archive.model import Level
-from storage.db.engine import transaction
+from storage.db.engine import Session, transaction
 from tests.fixtures.dicom_files import ct_slice
 from tests.fixtures.his import EIGHT, ZONE, His, pid
 from tests.fixtures.http import HttpNode, http_node_on
@@ -443,14 +445,29 @@ def test_object_that_dimse_sends_is_corrected(
         assert given.PixelData == sent.PixelData
 
 
-def test_new_patient_that_makes_trouble_is_passed_over(hospital: Hospital) -> None:
+def test_new_patient_that_makes_trouble_is_passed_over(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hospital.node.put(ct_slice(PatientID="A"), ct_slice(PatientID="B"))
-
-    archive_patients.pass_over_first(hospital.engine)
-
     with transaction(hospital.engine) as session:
-        assert archive_patients.arrivals(session) == 1
-        assert archive_patients.arrivals(session) == 0
+        first, _ = corrections.arrived(session, 2)
+    held, seen_alone = corrections.held, list[int]()
+
+    def of_all_but_the_first(session: Session, ids: Collection[int]) -> list[Held]:
+        if first in ids:
+            raise ArithmeticError("no such patient has ever been seen")
+        seen_alone.extend(ids)
+        return held(session, ids)
+
+    monkeypatch.setattr(corrections, "held", of_all_but_the_first)
+    arrivals = Arrivals(hospital.engine)
+
+    for _ in range(2):  # together with the other one, and alone
+        with pytest.raises(ArithmeticError):
+            arrivals.run_once()
+
+    assert [arrivals.run_once() for _ in range(2)] == [1, 0]
+    assert len({*seen_alone}) == 1
 
 
 def test_study_as_a_whole_and_as_a_file_is_corrected(hospital: Hospital) -> None:
