@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from deploy.commands import (
+    auditing,
     commitments,
     compression,
     diagnosis,
@@ -47,6 +48,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(hl7.app, name="hl7")
 app.add_typer(indexing.app, name="attribute")
 app.add_typer(worklist.app, name="worklist")
+app.add_typer(auditing.app, name="audit")
 app.command("reindex")(indexing.reindex)
 
 

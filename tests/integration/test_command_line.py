@@ -25,6 +25,7 @@ COMMANDS = (
     *("user", "user add", "user link", "user list", "user password", "user role"),
     *("user disable", "user enable", "viewer", "viewer install"),
     *("attribute", "attribute add", "attribute list", "attribute remove", "reindex"),
+    *("audit", "audit verify"),
 )
 
 
