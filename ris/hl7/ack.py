@@ -18,7 +18,7 @@ from uuid import uuid4
 from ris.hl7 import charsets
 from ris.hl7.delimiters import STANDARD
 from ris.hl7.escapes import escape
-from ris.hl7.message import Message, NoMessage
+from ris.hl7.message import Message, NoMessage, is_enveloped
 from ris.hl7.message import read as message_reader
 from ris.model import Cycle
 from storage.base.errors import (
@@ -82,13 +82,13 @@ class TrialMessage(NotSupported):
 
 
 class NoSequence(Malformed):
-    """There is no MSH, or a segment stands alone that cannot."""
+    """A segment is missing that such a message cannot be without."""
 
 
 # our error → MSA-1 and the code of ERR-3; the nearest ancestor counts
 _ANSWERS: Final[Mapping[type[ImagingError], tuple[Code, str]]] = {
     NoMessage: (Code.REJECT, "100"),
-    NoSequence: (Code.REJECT, "100"),
+    NoSequence: (Code.ERROR, "100"),
     MissingValue: (Code.ERROR, "101"),
     UnknownValue: (Code.ERROR, "103"),
     Malformed: (Code.ERROR, "102"),
@@ -211,7 +211,12 @@ def build_blind(octets: bytes, now: datetime, fault: Fault) -> bytes:
 
 
 def build_batch(answers: Sequence[bytes], octets: bytes, now: datetime) -> bytes:
-    """Return the answers to the messages of one batch as a batch (HL7 v2.5.1 2.10.3)."""
+    """Return the answers to the messages of one batch as a batch (HL7 v2.5.1 2.10.3).
+
+    One without headers is answered without them.
+    """
+    if not is_enveloped(octets):
+        return b"".join(answers)
     head = f"BHS|^~\\&|{OUR_NAME}||||{_timestamp(now)}".encode()
     body = b"".join([head, b"\r", *answers, f"BTS|{len(answers)}\r".encode()])
     if octets.lstrip(b"\xef\xbb\xbf\0\r\n\t ").startswith(b"FHS"):

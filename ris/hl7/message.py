@@ -203,17 +203,34 @@ def segment_lines(text: str) -> list[str]:
 
 
 def split_batch(octets: bytes) -> list[bytes]:
-    """Return the messages of a batch or file (FHS, BHS … BTS, FTS), or the one message itself."""
-    bare = octets.lstrip(b"\xef\xbb\xbf\0\r\n\t ")
-    if not bare.startswith((b"FHS", b"BHS")):
-        return [octets]
+    """Return the messages of a batch or file (HL7 v2.5.1 2.10.3), or the one message itself.
+
+    A batch is FHS, BHS … BTS, FTS around its messages, each of the four optional: what has more
+    than one MSH is one too. [] is a batch without a message.
+    """
+    bare = octets.lstrip(_BEFORE)
     starts = [found.start(1) for found in _BATCHED.finditer(bare)]
+    if not is_enveloped(octets) and (not bare.startswith(b"MSH") or len(starts) < 2):  # noqa: PLR2004
+        return [octets]
     borders = [*starts, len(bare)]
     parts = (bare[a:b] for a, b in zip(starts, borders[1:], strict=True))
     return [_TRAILER.sub(b"", part) for part in parts]
 
 
+def is_enveloped(octets: bytes) -> bool:
+    """Whether something begins with the header of a file or of a batch."""
+    return octets.lstrip(_BEFORE).startswith((b"FHS", b"BHS"))
+
+
+def declared_count(octets: bytes) -> int | None:
+    """Return how many messages the batches of `octets` say they have (BTS-1), None if none does."""
+    said = [int(one) for one in _COUNT.findall(octets)]
+    return sum(said) if said else None
+
+
+_BEFORE: Final = b"\xef\xbb\xbf\0\r\n\t "
 _BATCHED: Final = re.compile(rb"(?:^|[\r\n])[ \t]*(MSH[^A-Za-z0-9\s])")
+_COUNT: Final = re.compile(rb"[\r\n][ \t]*BTS[^A-Za-z0-9\s](\d{1,9})")
 _TRAILER: Final = re.compile(
     rb"[\r\n]+[ \t]*(?:BTS|FTS|BHS|FHS)(?:[^A-Za-z0-9\s][^\r\n]*)?", re.DOTALL
 )

@@ -21,7 +21,7 @@ from ris.hl7 import ack, dispatch, ledger, message
 from ris.hl7.ack import Code, Fault, OrderAnswer
 from ris.hl7.dispatch import Task, Verbs
 from ris.hl7.ledger import Noted, Received, Result, State
-from ris.hl7.message import Message
+from ris.hl7.message import Message, NoMessage
 from ris.hl7.profile import OnError, Profile
 from ris.hl7.senders import SenderBook
 from ris.requests import Applied, Context
@@ -93,8 +93,7 @@ class Pipeline:
             parts = message.split_batch(octets)
             if parts == [octets]:
                 return self._answer(octets, peer, wire)
-            answers = [self._answer(part, peer, wire) for part in parts]
-            return ack.build_batch([one for one in answers if one], octets, self._now())
+            return self._answer_batch(octets, parts, peer, wire)
         except Exception:
             log.exception("hl7_defect")
             return ack.build_blind(octets, self._now(), _NOT_NOW)
@@ -192,6 +191,15 @@ class Pipeline:
         """Return what becomes of a message that cannot be finished for a reason of our own."""
         answer = ack.build_blind(raw, self._now(), Fault(Code.ERROR, "207", ""))
         return Result(State.DEAD, answer, Code.ERROR, reason=f"207 {reason}")
+
+    def _answer_batch(self, octets: bytes, parts: Sequence[bytes], peer: str, wire: str) -> bytes:
+        if not parts:
+            return self._unreadable(octets, peer, wire, NoMessage("the batch has no message in it"))
+        declared = message.declared_count(octets)
+        if declared is not None and declared != len(parts):
+            log.warning("hl7_batch_count", extra={"count": len(parts), "total": declared})
+        answers = [self._answer(part, peer, wire) for part in parts]
+        return ack.build_batch([one for one in answers if one], octets, self._now())
 
     def _answer(self, raw: bytes, peer: str, wire: str) -> bytes:
         try:

@@ -159,10 +159,11 @@ def test_messages_of_one_patient_are_done_one_after_the_other(
         (order_message().replace(b"ORM^O01", b"ORU^R01"), "AR", "200", State.REFUSED),
         (order_message().replace(b"ORM^O01", b"ADT^A99"), "AR", "201", State.REFUSED),
         (order_message(processing="T"), "AR", "202", State.REFUSED),
-        (order_message().split(b"ORC")[0], "AR", "100", State.REFUSED),
+        (order_message().split(b"ORC")[0], "AE", "100", State.DEAD),
         (order_message(extra="NTE|1\r" * 2001), "AE", "102", State.REFUSED),
         (order_message(patient="1~" * 600), "AE", "102", State.DEAD),
         (b"PID|1\r", "AR", "100", State.REFUSED),
+        (b"BHS|^~\\&|HIS\rEVN|A04\rPID|1\rBTS|1\r", "AR", "100", State.REFUSED),
         (b"\xff\x00\x0b", "AR", "100", State.REFUSED),
         (order_message(control_id="C" * 70_000), "AE", "102", State.REFUSED),
     ],
@@ -176,6 +177,7 @@ def test_messages_of_one_patient_are_done_one_after_the_other(
         "too many segments",
         "too many repetitions",
         "no header",
+        "batch without a message",
         "noise",
         "endless control id",
     ],
@@ -313,6 +315,35 @@ def test_batch_is_answered_message_by_message(engine: Engine, taking: Pipeline) 
     assert [one.raw.rstrip(b"\r") for one in entries(engine)] == [
         part.rstrip(b"\r") for part in parts
     ]
+
+
+def test_messages_in_one_frame_without_a_batch_around_them_are_answered_each(
+    engine: Engine, taking: Pipeline, verbs: RecordingVerbs
+) -> None:
+    """HL7 v2.5.1 2.10.2: BHS and BTS are optional."""
+    parts = [order_message("1", "C1"), order_message("2", "C2")]
+
+    answer = taking.answer(b"".join(parts), PEER)
+
+    assert [line for line in answer.split(b"\r") if line.startswith(b"MSA")] == [
+        b"MSA|AA|C1",
+        b"MSA|AA|C2",
+    ]
+    assert answer.startswith(b"MSH|")
+    assert b"BTS" not in answer
+    assert [one.raw for one in entries(engine)] == parts
+    assert len(verbs.asked) == 2
+
+
+def test_batch_that_miscounts_is_taken_and_noticed(
+    taking: Pipeline, verbs: RecordingVerbs, caplog: pytest.LogCaptureFixture
+) -> None:
+    octets = b"BHS|^~\\&\r" + order_message("1", "C1") + b"BTS|2\r"
+
+    taking.answer(octets, PEER)
+
+    assert len(verbs.asked) == 1
+    assert "hl7_batch_count" in caplog.messages
 
 
 def test_unregistered_sender_is_refused_and_leaves_nothing(

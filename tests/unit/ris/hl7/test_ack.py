@@ -113,7 +113,7 @@ def test_orders_are_named_where_the_sender_wants_it() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "number"),
     [
-        (ack.NoSequence("x"), "AR", "100"),
+        (ack.NoSequence("x"), "AE", "100"),
         (ack.MissingValue("x"), "AE", "101"),
         (Malformed("x"), "AE", "102"),
         (ack.UnknownValue("x"), "AE", "103"),
