@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Index, select, text, update
+from sqlalchemy import Index, func, select, text, union_all, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.base.clock import utc_now
@@ -132,3 +132,13 @@ def mark_reports_told(session: Session, ids: Sequence[int]) -> None:
     """Note that messages were made of these versions."""
     statement = update(ReportEventRow).where(ReportEventRow.id.in_(ids)).values(told_at=utc_now())
     session.execute(statement.execution_options(synchronize_session=False))
+
+
+def count_untold(session: Session) -> tuple[int, datetime | None]:
+    """Return of how many events no messages were made yet, and when the oldest of them happened."""
+    waiting = union_all(
+        select(OrderEventRow.happened_at).where(OrderEventRow.told_at.is_(None)),
+        select(ReportEventRow.happened_at).where(ReportEventRow.told_at.is_(None)),
+    ).subquery()
+    count, oldest = session.execute(select(func.count(), func.min(waiting.c.happened_at))).one()
+    return count, oldest

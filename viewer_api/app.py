@@ -1,20 +1,25 @@
 """The HTTP interface, put together."""
 
+import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ris import service as hl7_service
+from ris.hl7 import metrics as hl7_metrics
 from ris.workitems.events import CHANNEL
 from storage.access.sessions import Audience
+from storage.base.clock import utc_now
+from storage.base.errors import ImagingError
 from storage.base.settings import Settings
-from storage.db.engine import Engine
+from storage.db.engine import Engine, transaction
 from storage.db.notices import Notices
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
@@ -60,6 +65,8 @@ from viewer_api.rest import (
 from viewer_api.uploads import Uploads
 from viewer_api.viewer import entering, serving
 from viewer_api.web import assets, opening, signing_in, studies
+
+log = logging.getLogger(__name__)
 
 # asked for most often first: the router tries one after the other
 DICOMWEB: Final = (
@@ -122,7 +129,7 @@ def create(
         store=store,
         spool=spool,
         health=Health(probes, stopping),
-        metrics=Metrics(lambda: _gauges(spool)),
+        metrics=Metrics(lambda: _gauges(spool, engine)),
         callers=Callers(engine, idle=timedelta(minutes=settings.session_idle_minutes)),
         uploads=Uploads(),
         places=Places(engine, store),
@@ -185,13 +192,21 @@ def _app(
     return app
 
 
-def _gauges(spool: Spool) -> dict[str, tuple[str, float]]:
+def _gauges(spool: Spool, engine: Engine) -> Iterator[Metric]:
+    """Yield what waits; of HL7 nothing while the database is away."""
     waiting = spool.backlog()
-    return {
-        "lienthong_spool_records": ("Received objects that wait for ingest", waiting.count),
-        "lienthong_spool_bytes": ("Bytes of their datasets", waiting.bytes),
-        "lienthong_spool_oldest_timestamp_seconds": (
+    for name, explanation, value in (
+        ("records", "Received objects that wait for ingest", waiting.count),
+        ("bytes", "Bytes of their datasets", waiting.bytes),
+        (
+            "oldest_timestamp_seconds",
             "When the oldest of them was received, 0 when none waits",
             waiting.oldest.timestamp() if waiting.oldest else 0,
         ),
-    }
+    ):
+        yield GaugeMetricFamily(f"lienthong_spool_{name}", explanation, value)
+    try:
+        with transaction(engine) as session:
+            yield from list(hl7_metrics.waiting(session, utc_now()))
+    except ImagingError as error:
+        log.warning("figures_incomplete", extra={"reason": str(error)})

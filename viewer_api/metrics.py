@@ -5,7 +5,7 @@ writes its figures there and any `render` gives the sum; without it, this proces
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client import (
@@ -15,21 +15,21 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300)
 
-Gauges = Callable[[], dict[str, tuple[str, float]]]
-"""Gives name → (help, value) of what is measured when somebody asks."""
+Gauges = Callable[[], Iterable[Metric]]
+"""Gives what is measured when somebody asks."""
 
 
 class Metrics:
     """What the HTTP server counts; `gauges` are read at every `render`."""
 
-    def __init__(self, gauges: Gauges = dict) -> None:
+    def __init__(self, gauges: Gauges = tuple) -> None:
         self._registry = CollectorRegistry()
         self._gauges = _Measured(gauges)
         self._requests = Counter(
@@ -66,6 +66,5 @@ class _Measured(Collector):
     def __init__(self, gauges: Gauges) -> None:
         self._gauges = gauges
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        for name, (explanation, value) in self._gauges().items():
-            yield GaugeMetricFamily(name, explanation, value)
+    def collect(self) -> Iterator[Metric]:
+        yield from self._gauges()

@@ -11,7 +11,7 @@ sender, control id and body) gets the answer of the first time and does nothing.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -366,6 +366,31 @@ def mentioning(session: Session, number: str, limit: int) -> Sequence[Entry]:
 def count(session: Session, state: State) -> int:
     """Return how many messages are in that state; cheap for all but the applied ones."""
     return session.scalar(select(func.count()).where(MessageRow.state == state)) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Messages in one state that is not an end."""
+
+    count: int = 0
+    oldest: datetime | None = None
+    """When the oldest of them was received."""
+
+
+def waiting(session: Session) -> Mapping[State, Waiting]:
+    """Return what is not done yet (RECEIVED) and what a person has to look at (DEAD)."""
+    statement = (
+        select(MessageRow.state, func.count(), func.min(MessageRow.received_at))
+        .where(
+            MessageRow.state != State.APPLIED,  # the index of what is not applied
+            MessageRow.state.in_([State.RECEIVED, State.DEAD]),
+        )
+        .group_by(MessageRow.state)
+    )
+    found = {
+        State(state): Waiting(count, oldest) for state, count, oldest in session.execute(statement)
+    }
+    return {state: found.get(state, Waiting()) for state in (State.RECEIVED, State.DEAD)}
 
 
 def mark_corrected(session: Session, message_id: int) -> None:

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics_core import GaugeMetricFamily
 
 from viewer_api.metrics import Metrics
 
@@ -21,7 +22,7 @@ def test_requests_are_counted_by_route() -> None:
 
 def test_gauges_are_read_when_asked() -> None:
     values = [3.0, 5.0]
-    metrics = Metrics(lambda: {"lienthong_waiting": ("What waits", values.pop(0))})
+    metrics = Metrics(lambda: [GaugeMetricFamily("lienthong_waiting", "", values.pop(0))])
 
     first, second = metrics.render().decode(), metrics.render().decode()
 
