@@ -9,6 +9,7 @@ settings.register_profile("explore", print_blob=True)
 settings.load_profile("explore" if os.environ.get("LIENTHONG_TEST_EXPLORE") else "steady")
 
 pytest_plugins = [
+    "tests.fixtures.serving",
     "tests.fixtures.certificates",
     "tests.fixtures.database",
     "tests.fixtures.dicom_files",
