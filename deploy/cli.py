@@ -2,54 +2,43 @@
 
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from deploy.commands import (
-    auditing,
-    commitments,
-    compression,
-    diagnosis,
-    hl7,
-    holding,
-    indexing,
-    jobs,
-    peers,
-    serving,
-    tokens,
-    transfer,
-    users,
-    viewer,
-    worklist,
-)
-from deploy.commands.options import err, printable
+from deploy.commands.later import Later, group
 from storage.base.errors import ImagingError
 
+COMMANDS: Final = {
+    "serve": Later("serving:serve", "Run the whole server until Ctrl-C or SIGTERM."),
+    "migrate": Later("serving:migrate", "Bring the database schema up to date."),
+    "doctor": Later("diagnosis:examine", "Try every part of this node and every known peer."),
+    "import": Later(
+        "transfer:import_folder", "Take every DICOM file of a folder into the archive."
+    ),
+    "send": Later("transfer:send", "Send DICOM files to a peer by C-STORE."),
+    "peer": Later("peers:app", "The DICOM application entities that we know."),
+    "token": Later("tokens:app", "Bearer tokens for HTTP."),
+    "user": Later("users:app", "People who sign in, with a password."),
+    "viewer": Later("viewer:app", "The image viewer (OHIF) for browsers."),
+    "quarantine": Later("holding:app", "Objects that were received and kept aside."),
+    "commitment": Later("commitments:app", "Storage commitments that are not reported yet."),
+    "compression": Later("compression:app", "What lossless compression would save."),
+    "job": Later("jobs:app", "Work that waits, or that only a person can free."),
+    "hl7": Later("hl7:app", "HL7 messages: what came, what waits to be sent."),
+    "worklist": Later("worklist:app", "The worklists of consoles."),
+    "attribute": Later("indexing:app", "Attributes that are indexed besides the usual ones."),
+    "audit": Later("auditing:app", "The journal of who saw what."),
+    "reindex": Later("indexing:reindex", "Read what was stored before attributes were added."),
+}
+
 app = typer.Typer(
+    cls=group(COMMANDS),
     help="Lienthong: a hospital imaging archive over DICOM and DICOMweb.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serving.serve)
-app.command("migrate")(serving.migrate)
-app.command("doctor")(diagnosis.examine)
-app.command("import")(transfer.import_folder)
-app.command("send")(transfer.send)
-app.add_typer(peers.app, name="peer")
-app.add_typer(tokens.app, name="token")
-app.add_typer(users.app, name="user")
-app.add_typer(viewer.app, name="viewer")
-app.add_typer(holding.app, name="quarantine")
-app.add_typer(commitments.app, name="commitment")
-app.add_typer(compression.app, name="compression")
-app.add_typer(jobs.app, name="job")
-app.add_typer(hl7.app, name="hl7")
-app.add_typer(indexing.app, name="attribute")
-app.add_typer(worklist.app, name="worklist")
-app.add_typer(auditing.app, name="audit")
-app.command("reindex")(indexing.reindex)
 
 
 @app.callback(invoke_without_command=True)
@@ -71,6 +60,8 @@ def main() -> None:
     try:
         app()
     except ImagingError as error:
+        from deploy.commands.options import err, printable  # noqa: PLC0415 - seldom needed
+
         err.print(printable(f"lienthong: {error}"), soft_wrap=True)
         sys.exit(1)
 

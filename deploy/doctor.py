@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from deploy import probes
+from deploy.addresses import local_url
 from deploy.node import Node
 from pacs import scu
 from ris.hl7 import ledger, outgoing
@@ -141,9 +142,9 @@ def _tried(subject: str, probe: Callable[[], None], advice: str = "") -> Finding
 
 
 def _http_answers(settings: Settings) -> None:
-    url = f"http://{probes.reachable(settings.bind)}:{settings.http_port}/health/live"
+    url = f"{local_url(settings)}/health/live"
     try:
-        urllib.request.urlopen(url, timeout=5).close()
+        urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - our own address
     except urllib.error.HTTPError as error:
         raise ImagingError(f"{url}: status {error.code}") from error
     except OSError as error:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+from deploy.addresses import reachable
 from deploy.node import Node
 from pacs import scu
 from ris.hl7 import mllp
@@ -88,8 +89,3 @@ def certificate_expires(host: str, port: int, files: TlsFiles) -> datetime:
         raise PeerUnavailable(f"{address[0]}:{address[1]}: {error.strerror or error}") from error
     seconds = ssl.cert_time_to_seconds(str(shown["notAfter"]))
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def reachable(bind: str) -> str:
-    """Return the address under which this machine reaches what is bound to `bind`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104 - compared, not bound

@@ -1,6 +1,6 @@
 """The one-time links by which people set their first password."""
 
-from deploy import probes
+from deploy.addresses import pages_url
 from storage.access import codes, users
 from storage.base.settings import Settings
 from storage.db import open_database
@@ -22,14 +22,3 @@ def first_link(settings: Settings) -> str:
 def link(settings: Settings, code: str) -> str:
     """Return the link that a person opens."""
     return f"{pages_url(settings)}/welcome/{code}"
-
-
-def pages_url(settings: Settings) -> str:
-    """Return the root of the pages as people reach it."""
-    return settings.public_url or local_url(settings)
-
-
-def local_url(settings: Settings) -> str:
-    """Return the root of the HTTP interface as this machine reaches it."""
-    host = probes.reachable(settings.bind)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}"

@@ -10,7 +10,7 @@ from storage.audit.model import Head
 from storage.base.errors import Malformed
 from storage.db.engine import transaction
 
-app = typer.Typer(help="The journal of who saw what.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 _DIGEST_LENGTH = 64
 

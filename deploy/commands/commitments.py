@@ -9,9 +9,7 @@ from storage.archive import commitments
 from storage.base.clock import utc_now
 from storage.db.engine import transaction
 
-app = typer.Typer(
-    help="Storage commitments that were asked for and not reported yet.", no_args_is_help=True
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("list")

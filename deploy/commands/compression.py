@@ -12,7 +12,7 @@ from storage.archive import instances
 from storage.base.errors import Malformed, NotFound
 from storage.db.engine import transaction
 
-app = typer.Typer(help="What lossless compression would save.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()

@@ -24,7 +24,7 @@ from ris.hl7.senders import Sender
 from storage.base.errors import Conflict, Malformed, NotFound
 from storage.db.engine import transaction
 
-app = typer.Typer(help="HL7 messages: what came, what waits to be sent.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 sender_app = typer.Typer(help="The systems that send to us.", no_args_is_help=True)
 destination_app = typer.Typer(help="The systems that are told.", no_args_is_help=True)
 app.add_typer(sender_app, name="sender")

@@ -10,7 +10,7 @@ from storage.archive import quarantine
 from storage.base.errors import Conflict
 from storage.db.engine import transaction
 
-app = typer.Typer(help="Objects that were received and kept aside.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 HeldId = Annotated[int, typer.Argument(metavar="ID", help="As `quarantine list` shows it.")]
 

@@ -13,9 +13,7 @@ from storage.archive.model import Level
 from storage.base.clock import utc_now
 from storage.db.engine import transaction
 
-app = typer.Typer(
-    help="Attributes that are indexed besides those that always are.", no_args_is_help=True
-)
+app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[
     str,

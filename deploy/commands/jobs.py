@@ -8,7 +8,7 @@ from deploy.commands.options import Config, opened, out, table
 from storage.db.engine import transaction
 from storage.jobs import queue
 
-app = typer.Typer(help="Work that waits, or that only a person can free.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 JobId = Annotated[int, typer.Argument(metavar="ID", help="As `list` shows it.")]
 
 

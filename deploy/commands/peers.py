@@ -10,7 +10,7 @@ from storage.access import peers
 from storage.access.peers import Peer, TextProfile
 from storage.db.engine import transaction
 
-app = typer.Typer(help="The DICOM application entities that we know.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 AETitle = Annotated[str, typer.Argument(metavar="AE_TITLE", help="The peer's AE title.")]
 

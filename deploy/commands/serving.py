@@ -11,10 +11,11 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
+from deploy.addresses import local_url, pages_url
 from deploy.commands.options import Config, load, out
 from deploy.locking import only_one
 from deploy.node import prepare
-from deploy.signing_in import first_link, local_url, pages_url
+from deploy.signing_in import first_link
 from deploy.supervisor import Role, Supervisor, role_command
 from storage.base import logs, settings
 from storage.base.errors import Conflict

@@ -9,7 +9,7 @@ from storage.access import tokens
 from storage.access.tokens import Role
 from storage.db.engine import transaction
 
-app = typer.Typer(help="Bearer tokens for HTTP.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()

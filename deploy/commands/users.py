@@ -13,7 +13,7 @@ from storage.access.tokens import Role
 from storage.base.errors import Malformed
 from storage.db.engine import transaction
 
-app = typer.Typer(help="People who sign in, with a password.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="What is typed to sign in.")]
 

@@ -8,7 +8,7 @@ import typer
 from deploy import viewer_build
 from deploy.commands.options import Config, load_for_data
 
-app = typer.Typer(help="The image viewer (OHIF) for browsers.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()

@@ -9,7 +9,7 @@ from ris import explain
 from ris.explain import Language
 from storage.db.engine import transaction
 
-app = typer.Typer(help="The worklists of consoles.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()

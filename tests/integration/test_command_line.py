@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from deploy.cli import COMMANDS as COMMANDS_LISTED
 from deploy.cli import app
 from deploy.locking import only_one
 from storage.archive import quarantine
@@ -63,6 +64,41 @@ def test_every_command_explains_itself(command: str) -> None:
 
     assert answer.exit_code == 0
     assert f"Usage: lienthong {command}" in answer.stdout
+
+
+def test_every_command_that_is_listed_can_be_loaded() -> None:
+    for name in COMMANDS_LISTED:
+        answer = CliRunner().invoke(app, [name, "--help"], prog_name="lienthong")
+        assert answer.exit_code == 0, name
+
+
+HEAVY = ("numpy", "pydicom", "fastapi", "imagecodecs", "reportlab", "hl7apy", "pynetdicom")
+
+
+@pytest.mark.parametrize(
+    ("command", "unneeded"),
+    [
+        ("--help", (*HEAVY, "sqlalchemy", "pydantic")),
+        ("token create --help", HEAVY),
+        ("serve --help", HEAVY),
+    ],
+)
+def test_a_command_loads_no_more_than_it_needs(command: str, unneeded: tuple[str, ...]) -> None:
+    program = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules));"
+        "from deploy import cli; cli.main()"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program, *command.split()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    loaded = {*answer.stdout.splitlines()[-1].split()}
+    assert "deploy.cli" in loaded
+    assert not loaded & {*unneeded}
 
 
 @pytest.mark.parametrize("arguments", ["", "nonsense", "peer", "peer add A h 99999", "import"])
