@@ -12,6 +12,7 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any, BinaryIO, Final
 
 import msgspec
@@ -21,7 +22,7 @@ from pacs import contexts, decoders, encoders, targets
 from pacs.decoding import LENGTHS, Answer, Request
 from pacs.drawing import Drawing, Sheet
 from pacs.frames import ImagePixel
-from pacs.render import captions, films, pictures, waveforms
+from pacs.render import captions, films, pictures, showing, waveforms
 from pacs.render.looks import Look
 from pacs.render.options import Window
 from storage.base.errors import Malformed, NotSupported
@@ -122,8 +123,8 @@ def draw(content: bytes, asked: Drawing) -> bytes:
             options, window=_common_window(looks, (native(one)[0] for one, _ in lying))
         )
     drawn = (
-        captions.write(pictures.picture(looks[place], *native(frame), options), asked.captions)
-        for frame, place in lying
+        captions.write(showing.picture(looks[place], *native(frame), options, seen), asked.captions)
+        for (frame, place), seen in zip_longest(lying, asked.showings[: len(lying)])
     )
     if asked.durations_ms:
         return films.encode(drawn, asked.durations_ms, asked.media_type, options.quality)

@@ -5,6 +5,7 @@ codec, silence, too much memory or time, its death) it is killed and a new one i
 started when it is needed. The caller gets pixels or one of our errors.
 """
 
+import atexit
 import os
 import struct
 import subprocess
@@ -262,11 +263,13 @@ def _read(text: bytes) -> Answer:
 
 @cache
 def shared() -> Decoders:
-    """Return the decoders of this process; they live as long as it does."""
+    """Return the decoders of this process; they end before it does."""
+    atexit.register(close_shared)
     return Decoders()
 
 
 def close_shared() -> None:
     """End the decoders of this process; who asks again gets new ones."""
+    atexit.unregister(close_shared)
     shared().close()
     shared.cache_clear()

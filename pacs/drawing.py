@@ -1,5 +1,6 @@
 """Pictures are drawn where pixels are decoded: in processes that may die (`pacs.codecs`)."""
 
+import atexit
 from collections.abc import Sequence
 from functools import cache
 from typing import Final
@@ -10,6 +11,7 @@ from pacs.decoding import Decoders
 from pacs.render.captions import Captions
 from pacs.render.looks import Look
 from pacs.render.options import Options
+from pacs.render.showing import Showing
 from pacs.render.waveforms import Waveform
 from storage.base.errors import NotSupported
 
@@ -35,6 +37,8 @@ class Drawing(msgspec.Struct, tag="drawing"):
     captions: Captions = Captions()
     durations_ms: Sequence[int] = ()
     """Of each frame of a film; none for a single picture."""
+    showings: Sequence[Showing] = ()
+    """Of each frame, where a presentation state says how it is to be seen."""
 
 
 class Sheet(msgspec.Struct, tag="sheet"):
@@ -73,11 +77,13 @@ def draw_waveform(sheet: Sheet, samples: bytes, pool: Decoders | None = None) ->
 
 @cache
 def shared() -> Decoders:
-    """Return the drawing processes of this process; they live as long as it does."""
+    """Return the drawing processes of this process; they end before it does."""
+    atexit.register(close_shared)
     return Decoders(timeout_s=TIMEOUT_S)
 
 
 def close_shared() -> None:
     """End them; who asks again gets new ones."""
+    atexit.unregister(close_shared)
     shared().close()
     shared.cache_clear()

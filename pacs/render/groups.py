@@ -96,7 +96,7 @@ def _seen(base: Look, voi: _Json, fetch: _Fetch) -> Look:
     lut = _first(voi, "00283010")
     if window is None and not lut:
         return base
-    return replace(base, window=window, voi=_table(lut, fetch) if lut and not window else None)
+    return replace(base, window=window, voi=table(lut, fetch) if lut and not window else None)
 
 
 def _number(item: _Json, tag: str) -> float | None:
@@ -105,7 +105,14 @@ def _number(item: _Json, tag: str) -> float | None:
     return float(first) if isinstance(first, int | float) and math.isfinite(first) else None
 
 
-def _table(item: _Json, fetch: _Fetch) -> Table:
+def table(item: _Json, fetch: _Fetch) -> Table:
+    """Return a look-up table (PS3.3 C.11.1.1).
+
+    Raises
+    ------
+    Malformed
+        It has no descriptor, or fewer entries than that tells of.
+    """
     descriptor: Sequence[Any] = item.get("00283002", {}).get("Value") or ()
     if len(descriptor) != 3 or not all(isinstance(one, int) for one in descriptor):  # noqa: PLR2004
         raise Malformed("a look-up table without a descriptor of three values")

@@ -60,6 +60,8 @@ class Look:
     floating: bool = False
     """Float or double float pixel data, which have no Pixel Representation."""
     palette: tuple[Table, Table, Table] | None = None
+    presentation: Table | None = None
+    """The presentation LUT, of a presentation state."""
 
 
 def look_of(header: Header, image: ImagePixel) -> Look:

@@ -91,7 +91,7 @@ def _grey(look: Look, pixels: bytes, window: Window | None) -> Bytes:
     if look.floating and chosen.function == "LINEAR":
         # C.11.2.1.2.1 counts whole values, which there are none of here
         chosen = replace(chosen, function="LINEAR_EXACT")
-    return _presented(_windowed(values, chosen), inverse=look.inverse)
+    return _presented(_windowed(values, chosen), look)
 
 
 def _codes(look: Look, pixels: bytes) -> npt.NDArray[np.unsignedinteger[Any]]:
@@ -142,7 +142,7 @@ def _table(look: Look, window: Window | None) -> Bytes:
         levels = _looked_up(values, look.voi) / ((1 << look.voi.bits) - 1)
     else:
         levels = _windowed(values, _spanning(values))
-    return _presented(levels, inverse=look.inverse)
+    return _presented(levels, look)
 
 
 def _modality(look: Look, values: npt.NDArray[Any]) -> _Floats:
@@ -207,9 +207,14 @@ def _spanning(values: _Floats) -> Window:
     return Window((low + high) / 2, max(high - low, 1e-6), "LINEAR_EXACT")
 
 
-def _presented(levels: _Floats, *, inverse: bool) -> Bytes:
-    shown: Bytes = np.rint(np.nan_to_num(levels) * _LINEAR_8).astype(np.uint8)
-    return np.invert(shown) if inverse else shown
+def _presented(levels: _Floats, look: Look) -> Bytes:
+    known = np.nan_to_num(levels)
+    if look.presentation is not None:  # its entries stand for all levels (PS3.3 C.11.6.1)
+        table = look.presentation
+        places = known * (len(table.entries) - 1) + table.first
+        known = _looked_up(places, table) / ((1 << table.bits) - 1)
+    shown: Bytes = np.rint(np.clip(known, 0.0, 1.0) * _LINEAR_8).astype(np.uint8)
+    return np.invert(shown) if look.inverse else shown
 
 
 def _wide(look: Look, pixels: bytes) -> npt.NDArray[np.float64]:

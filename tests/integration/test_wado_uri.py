@@ -133,7 +133,7 @@ def test_document_is_an_object_by_default_and_a_document_when_asked(
         ({"contentType": "application/dicom", "transferSyntax": "1.2.3"}, 406),
         ({"contentType": "application/dicom", "transferSyntax": "x"}, 400),
         ({"anonymize": "yes"}, 406),
-        ({"presentationUID": "1.2.3"}, 406),
+        ({"presentationUID": "1.2.3"}, 400),
         ({"windowCenter": "5"}, 400),
         ({"rows": "0"}, 400),
         ({"columns": "9999999"}, 400),

@@ -2,11 +2,12 @@
 
 As a single part, a series or a study is represented by the middle one of its images and an
 object of many frames by the frame that it names, or its first. As multipart/related, every
-frame of every image is a part of its own.
+frame of every image is a part of its own. A presentation state stands for the images that it
+refers to, and can be named for others to be seen by it (`presenting`).
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,13 +16,16 @@ from fastapi.responses import Response
 
 from pacs.render import documents, options
 from pacs.render.options import Options, Viewport
+from pacs.render.presentations import Presentation
 from pacs.series_metadata import Entry
 from storage.access.tokens import Action
 from storage.base.errors import NotFound, NotSupported
 from viewer_api import deps, media, multipart
 from viewer_api.deps import Parts
-from viewer_api.dicomweb import contents, representations
+from viewer_api.dicomweb import contents, presenting, representations
 from viewer_api.dicomweb import frames as stored_frames
+from viewer_api.dicomweb.presenting import Applied
+from viewer_api.dicomweb.representations import Category
 from viewer_api.media import Offer
 from viewer_api.multipart import Part
 
@@ -50,6 +54,13 @@ class Target:
     """Which of them stands for all, best first."""
     numbers: tuple[int, ...] = ()
     """Of frames; none: whole instances."""
+    applied: Applied | None = None
+    """The presentation state by which it is seen."""
+
+    @property
+    def presentation(self) -> Presentation | None:
+        """What that says."""
+        return self.applied.presentation if self.applied else None
 
 
 @router.get(_FRAME + "/rendered")
@@ -109,24 +120,53 @@ def thumbnail_of_study(request: Request, study: str) -> Response:
 
 def _frames(request: Request, study: str, series: str, instance: str, frame_list: str) -> Target:
     entry = deps.parts(request).places.of_instance(study, series, instance)
-    return Target((entry,), (entry,), stored_frames.frame_numbers(frame_list))
+    numbers = stored_frames.frame_numbers(frame_list)
+    applied = presenting.asked_for(deps.parts(request), study, request.query_params)
+    if applied:
+        applied.require(entry, numbers)
+    return Target((entry,), (entry,), numbers, applied)
 
 
 def _instance(request: Request, study: str, series: str, instance: str) -> Target:
     entry = deps.parts(request).places.of_instance(study, series, instance)
-    return Target((entry,), (entry,))
+    if representations.category(entry) is Category.PRESENTATION:
+        return _presented(request, study, entry)
+    return _seen_by(request, study, Target((entry,), (entry,)))
 
 
 def _series(request: Request, study: str, series: str) -> Target:
     entries = deps.parts(request).places.of_series(study, series).entries
-    return Target(entries, [*_from_the_middle(entries)])
+    likely = [*_from_the_middle(entries)]
+    if representations.category(likely[0]) is Category.PRESENTATION:
+        return _presented(request, study, likely[0])
+    return _seen_by(request, study, Target(entries, likely))
+
+
+def _presented(request: Request, study: str, entry: Entry) -> Target:
+    """Return the images that a presentation state refers to, as it has them seen."""
+    applied = presenting.of(deps.parts(request), entry)
+    found = presenting.images(deps.parts(request), study, applied)
+    return Target(found, found, applied=applied)
+
+
+def _seen_by(request: Request, study: str, target: Target) -> Target:
+    """Return what of a target the presentation state refers to that is asked for, if one is."""
+    applied = presenting.asked_for(deps.parts(request), study, request.query_params)
+    if applied is None:
+        return target
+    uids = {one.sop_instance_uid for one in applied.presentation.references}
+    entries = [one for one in target.entries if one.stored.sop_instance_uid in uids]
+    for one in entries[:1] or target.entries[:1]:
+        applied.require_any(one)
+    return Target(entries, entries, applied=applied)
 
 
 def _study(request: Request, study: str) -> Target:
     found = deps.parts(request).places.of_study(study)
     likely = [entry for series in found for entry in _from_the_middle(series.entries)]
     likely.sort(key=representations.is_read)  # what is looked at comes first
-    return Target([entry for series in found for entry in series.entries], likely)
+    whole = Target([entry for series in found for entry in series.entries], likely)
+    return _seen_by(request, study, whole)
 
 
 def _from_the_middle(entries: Sequence[Entry]) -> Iterator[Entry]:
@@ -143,12 +183,16 @@ def _thumbnail(request: Request, target: Target) -> Response:
     asked = options.read(request.query_params)
     if asked.viewport is None:
         asked = replace(asked, viewport=THUMBNAIL)
+    if target.applied:
+        presenting.require_no_window(asked)
     kinds = [Offer(kind) for kind in representations.STILLS]
     return _one(request, replace(target, numbers=target.numbers[:1]), asked, kinds)
 
 
 def _rendered(request: Request, target: Target) -> Response:
     asked = replace(options.read(request.query_params), language=_language(request))
+    if target.applied:
+        presenting.require_no_window(asked)
     kinds = [*dict.fromkeys(kind for one in target.entries for kind in representations.offers(one))]
     single = [Offer(kind) for kind in kinds if _in_one(kind, target)]
     several = [Offer(kind, multipart=True) for kind in kinds if kind in representations.STILLS]
@@ -180,12 +224,12 @@ def _one(request: Request, target: Target, asked: Options, kinds: Sequence[Offer
         chosen = media.choose(accept, [kind for kind in kinds if kind.media_type in known])
         if chosen is None:
             continue
-        facts = _facts(entry, target.numbers, asked, chosen.media_type)
+        facts = _facts(entry, target, asked, chosen.media_type)
         etag = contents.entity_tag(*facts)
         if unchanged := contents.not_modified(request, etag):
             return unchanged
         try:
-            body = _made(deps.parts(request), entry, target.numbers, asked, chosen.media_type)
+            body = _made(deps.parts(request), entry, target, asked, chosen.media_type)
         except NotSupported as reason:
             fault = fault or reason
             continue
@@ -198,11 +242,10 @@ def _one(request: Request, target: Target, asked: Options, kinds: Sequence[Offer
     raise fault or _not_rendered(kinds)
 
 
-def _made(
-    parts: Parts, entry: Entry, numbers: Sequence[int], asked: Options, media_type: str
-) -> bytes:
+def _made(parts: Parts, entry: Entry, target: Target, asked: Options, media_type: str) -> bytes:
     with contents.content_of(entry.stored):
-        return representations.make(parts, entry, numbers, asked, media_type)
+        numbers, presentation = target.numbers, target.presentation
+        return representations.make(parts, entry, numbers, asked, media_type, presentation)
 
 
 def _several(request: Request, target: Target, asked: Options, media_type: str) -> Response:
@@ -211,12 +254,13 @@ def _several(request: Request, target: Target, asked: Options, media_type: str) 
     for number in target.numbers:
         if number > max(1, target.entries[0].stored.number_of_frames):
             raise NotFound(f"there is no frame {number}")
-    facts = [fact for one in fitting for fact in _facts(one, target.numbers, asked, media_type)]
+    facts = [fact for one in fitting for fact in _facts(one, target, asked, media_type)]
     etag = contents.entity_tag("parts", *facts)
     if unchanged := contents.not_modified(request, etag):
         return unchanged
     boundary = etag.strip('"')
-    pictures = _each(deps.parts(request), fitting, target.numbers, asked, media_type)
+    fitted = replace(target, entries=fitting)
+    pictures = _each(deps.parts(request), fitted, asked, media_type)
     root = deps.dicomweb_url(request)
     parts = (_part(root, *one, media_type) for one in _at_least_one(pictures))
     return contents.streamed(
@@ -228,16 +272,14 @@ def _several(request: Request, target: Target, asked: Options, media_type: str) 
 
 
 def _each(
-    parts: Parts,
-    entries: Iterable[Entry],
-    wanted: Sequence[int],
-    asked: Options,
-    media_type: str,
+    parts: Parts, target: Target, asked: Options, media_type: str
 ) -> Iterator[tuple[Entry, int, bytes]]:
-    for entry in entries:
-        for number in wanted or range(1, max(1, entry.stored.number_of_frames) + 1):
+    for entry in target.entries:
+        count = max(1, entry.stored.number_of_frames)
+        for number in target.numbers or representations.referred(target.presentation, entry, count):
+            one = replace(target, numbers=(number,))
             try:
-                yield entry, number, _made(parts, entry, (number,), asked, media_type)
+                yield entry, number, _made(parts, entry, one, asked, media_type)
             except NotSupported as reason:
                 uid = entry.stored.sop_instance_uid
                 log.warning("not_rendered", extra={"sop_instance_uid": uid, "reason": str(reason)})
@@ -264,11 +306,10 @@ def _part(root: str, entry: Entry, number: int, picture: bytes, media_type: str)
     return Part({"Content-Type": media_type, "Content-Location": place}, iter((picture,)))
 
 
-def _facts(
-    entry: Entry, numbers: Sequence[int], asked: Options, media_type: str
-) -> Sequence[object]:
-    stored = entry.stored
-    return stored.sop_instance_uid, stored.version, numbers, asked, media_type
+def _facts(entry: Entry, target: Target, asked: Options, media_type: str) -> Sequence[object]:
+    stored, applied = entry.stored, target.applied
+    facts = stored.sop_instance_uid, stored.version, target.numbers, asked, media_type
+    return (*facts, applied.version) if applied else facts
 
 
 def _not_rendered(kinds: Sequence[Offer]) -> NotSupported:

@@ -1,17 +1,29 @@
 """What an instance can be shown as, and how that is made (PS3.18 8.7.2, 8.7.4)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
 from pacs import contexts, drawing, frames, header, retrieve, wrapping
 from pacs.drawing import Drawing
 from pacs.header import Header
-from pacs.render import captions, documents, films, groups, looks, pictures, waveforms
+from pacs.render import (
+    captions,
+    documents,
+    films,
+    groups,
+    looks,
+    pictures,
+    presentations,
+    waveforms,
+)
 from pacs.render.captions import Captions
 from pacs.render.groups import Looks
+from pacs.render.looks import Look
 from pacs.render.options import KEYWORDS, Options, Viewport
+from pacs.render.presentations import Presentation
+from pacs.render.showing import Plane, Showing
 from pacs.series_metadata import Entry
 from storage.base.errors import NotFound, NotSupported
 from viewer_api import media
@@ -41,6 +53,7 @@ class Category(Enum):
     WAVEFORM = auto()
     REPORT = auto()
     ENCAPSULATED = auto()
+    PRESENTATION = auto()
 
 
 OFFERS: Final[Mapping[Category, Sequence[str]]] = {
@@ -48,8 +61,12 @@ OFFERS: Final[Mapping[Category, Sequence[str]]] = {
     Category.MULTI_FRAME: (*STILLS, *FILMS),
     Category.WAVEFORM: STILLS,
     Category.REPORT: documents.FORMATS,
+    Category.PRESENTATION: (),
 }
-"""Rendered media types, the default first; encapsulated documents are given as they are."""
+"""Rendered media types, the default first; encapsulated documents are given as they are.
+
+Of a presentation state, what is rendered are the images that it refers to.
+"""
 _WITH_FRAMES: Final = frozenset({Category.IMAGE, Category.MULTI_FRAME})
 _DOCUMENTS: Final = {uid: media_type for media_type, uid in wrapping.DOCUMENTS.items()}
 _CHARSET: Final = "; charset=utf-8"
@@ -66,6 +83,8 @@ class _Seen:
     captions: Mapping[tuple[str, ...], Captions]
     """By what is asked to be written."""
     durations_ms: Sequence[int]
+    showings: Mapping[int, Showing] = field(default_factory=dict)
+    """By the number of the frame, where a presentation state says how it is to be seen."""
 
 
 _seen: Final[Recent[tuple[str, int], _Seen]] = Recent(MAX_KNOWN)
@@ -81,6 +100,8 @@ def category(entry: Entry) -> Category:
         return Category.REPORT
     if waveforms.is_waveform(uid):
         return Category.WAVEFORM
+    if presentations.is_presentation(uid):
+        return Category.PRESENTATION
     return Category.MULTI_FRAME if entry.stored.number_of_frames > 1 else Category.IMAGE
 
 
@@ -109,9 +130,16 @@ def headers(media_type: str) -> Mapping[str, str]:
 
 
 def make(
-    parts: Parts, entry: Entry, numbers: Sequence[int], asked: Options, media_type: str
+    parts: Parts,
+    entry: Entry,
+    numbers: Sequence[int],
+    asked: Options,
+    media_type: str,
+    presentation: Presentation | None = None,
 ) -> bytes:
     """Return an instance, or the frames with these `numbers`, rendered as `media_type`.
+
+    With a presentation state, it is one that refers to them.
 
     Raises
     ------
@@ -129,20 +157,33 @@ def make(
         return papers.report(parts, entry, asked, media_type)
     if kind is Category.ENCAPSULATED:
         return papers.encapsulated(parts, entry)
-    return _image(parts, entry, numbers, asked, media_type)
+    if kind is Category.PRESENTATION:
+        raise NotSupported("a presentation state has no picture of its own")
+    return _image(parts, entry, numbers, asked, media_type, presentation)
 
 
 def _image(
-    parts: Parts, entry: Entry, numbers: Sequence[int], asked: Options, media_type: str
+    parts: Parts,
+    entry: Entry,
+    numbers: Sequence[int],
+    asked: Options,
+    media_type: str,
+    presentation: Presentation | None,
 ) -> bytes:
     seen = _look(parts, entry)
     source = stored_frames.source_of(parts, entry, _AS_STORED)
     film = media_type in FILMS
     if not numbers:
-        numbers = range(1, source.index.count + 1) if film else (seen.representative,)
+        known = referred(presentation, entry, source.index.count)
+        still = seen.representative if seen.representative in known else next(iter(known), 1)
+        numbers = known if film else (still,)
     source.require(numbers)
     if not film:
-        return _drawn(seen, source, numbers[:1], asked, media_type, ())
+        numbers = numbers[:1]
+    if presentation is not None:
+        seen = _presented(parts, entry, seen, presentation, numbers)
+    if not film:
+        return _drawn(seen, source, numbers, asked, media_type, ())
     image = seen.looks.distinct[0].image
     if asked.viewport is None and max(image.rows, image.columns) > MAX_FILM_SIDE:
         asked = replace(asked, viewport=Viewport(MAX_FILM_SIDE, MAX_FILM_SIDE))
@@ -169,8 +210,36 @@ def _drawn(
         media_type,
         seen.captions.get(asked.annotation, Captions()),
         lasting,
+        [seen.showings[number] for number in numbers] if seen.showings else (),
     )
     return drawing.draw(order, coded)
+
+
+def referred(presentation: Presentation | None, entry: Entry, count: int) -> Sequence[int]:
+    """Return which of `count` frames a presentation state refers to; all without one."""
+    if presentation is None:
+        return range(1, count + 1)
+    uid = entry.stored.sop_instance_uid
+    return [number for number in range(1, count + 1) if presentation.refers_to(uid, number)]
+
+
+def _presented(
+    parts: Parts, entry: Entry, seen: _Seen, presentation: Presentation, numbers: Sequence[int]
+) -> _Seen:
+    """Return how some frames are to be seen by a presentation state that refers to them."""
+    uid = entry.stored.sop_instance_uid
+    planes: Mapping[int, tuple[Plane, ...]] = {}
+    if presentation.activations.keys() - presentation.planes.keys():
+        start = retrieve.header_bytes(parts.store, entry.stored)
+        planes = presentations.overlays(header.scan(start, entry.stored.transfer_syntax_uid))
+    distinct: dict[Look, int] = {}
+    places, showings = [0] * max(numbers), {}
+    for number in numbers:
+        look = presentation.look(seen.looks.of_frame(number), uid, number)
+        places[number - 1] = distinct.setdefault(look, len(distinct))
+        showings[number] = presentation.showing(uid, number, planes)
+    looks = Looks(tuple(distinct), tuple(places))
+    return replace(seen, looks=looks, showings=showings)
 
 
 def _lasting(durations_ms: Sequence[int], number: int) -> int:

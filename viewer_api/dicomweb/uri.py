@@ -1,20 +1,21 @@
 """WADO-URI, the URI service (PS3.18 Section 9): one instance by the parameters of a query."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from pacs import contexts
-from pacs.render import options
+from pacs.render import options, showing
 from pacs.render.options import Options, Viewport, Window
 from pacs.series_metadata import Entry
 from storage.access.tokens import Action
 from storage.base import values
 from storage.base.errors import Malformed, NotSupported
 from viewer_api import deps, media
-from viewer_api.dicomweb import contents, frames, metadata, representations, retrieving
+from viewer_api.dicomweb import contents, frames, metadata, presenting, representations, retrieving
+from viewer_api.dicomweb.presenting import Applied
 from viewer_api.dicomweb.retrieving import Form
 from viewer_api.media import Offer
 from viewer_api.places import Series
@@ -22,7 +23,7 @@ from viewer_api.places import Series
 router = APIRouter(tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))])
 
 # PS3.18 9.1.2.2: what asks for a picture that is not made
-_NOT_DONE: Final = ("presentationUID", "presentationSeriesUID", "annotation")
+_NOT_DONE: Final = ("annotation",)
 _WINDOW: Final = ("windowCenter", "windowWidth")
 _REGION: Final = 4
 _MAX_DIGITS: Final = 9
@@ -84,24 +85,39 @@ def _rendered(request: Request, entry: Entry, media_type: str) -> Response:
     numbers = frames.frame_numbers(asked["frameNumber"]) if asked.get("frameNumber") else ()
     if len(numbers) > 1:
         raise Malformed("frameNumber: one frame is rendered at a time")
-    look = _options(asked, lambda: _told(request, entry))
     stored = entry.stored
+    applied = presenting.asked_for(deps.parts(request), stored.study_instance_uid, asked)
+    look = _options(asked, lambda: _size(request, entry, applied, (*numbers, 1)[0]))
+    if applied:
+        presenting.require_no_window(look)
+        applied.require(entry, numbers) if numbers else applied.require_any(entry)
     facts = stored.sop_instance_uid, stored.dataset_sha256, numbers, look, media_type
-    etag = contents.entity_tag("wado", *facts)
+    etag = contents.entity_tag("wado", *facts, *((applied.version,) if applied else ()))
     if unchanged := contents.not_modified(request, etag):
         return unchanged
+    presentation = applied.presentation if applied else None
     with contents.content_of(stored):
-        body = representations.make(deps.parts(request), entry, numbers, look, media_type)
+        body = representations.make(
+            deps.parts(request), entry, numbers, look, media_type, presentation
+        )
     headers = {**contents.validators(etag), **representations.headers(media_type)}
     return Response(body, 200, headers, representations.content_type(media_type))
 
 
-def _told(request: Request, entry: Entry) -> Mapping[str, Any]:
+def _size(request: Request, entry: Entry, applied: Applied | None, number: int) -> tuple[int, int]:
+    """Return columns and rows of an image, or of what a presentation state shows of it."""
     [told] = metadata.decoded(deps.parts(request), [Series([entry])], "")
-    return told
+    try:
+        columns, rows = (int(told[name]["Value"][0]) for name in ("00280011", "00280010"))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise NotSupported("a region of what is no image") from error
+    if applied is None:
+        return columns, rows
+    seen = applied.presentation.showing(entry.stored.sop_instance_uid, number, {})
+    return showing.size_of(seen, columns, rows)
 
 
-def _options(asked: Mapping[str, str], told: Callable[[], Mapping[str, Any]]) -> Options:
+def _options(asked: Mapping[str, str], image: Callable[[], tuple[int, int]]) -> Options:
     """Read the parameters of PS3.18 9.1.2.2 into those of the RESTful services."""
     size = [_whole(asked, name) for name in ("columns", "rows")]
     region = _region(asked.get("region", ""))
@@ -110,7 +126,7 @@ def _options(asked: Mapping[str, str], told: Callable[[], Mapping[str, Any]]) ->
         side = options.MAX_SIDE
         width, height = (one or side for one in size)
         if region:
-            viewport = Viewport(width, height, _pixels(region, told()))
+            viewport = Viewport(width, height, _pixels(region, *image()))
         else:
             viewport = Viewport(width, height)
     quality = _whole(asked, "imageQuality") or options.DEFAULT_QUALITY
@@ -154,11 +170,7 @@ def _region(text: str) -> Sequence[float]:
     return found
 
 
-def _pixels(region: Sequence[float], told: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    try:
-        columns, rows = (int(told[name]["Value"][0]) for name in ("00280011", "00280010"))
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise NotSupported("a region of what is no image") from error
+def _pixels(region: Sequence[float], columns: int, rows: int) -> tuple[float, float, float, float]:
     left, top, right, bottom = region
     across, down = (right - left) * columns, (bottom - top) * rows
     return left * columns, top * rows, across, down
