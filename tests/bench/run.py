@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.bench import figures, ingest, page, peers, query, retrieve, scale
+from tests.bench import figures, ingest, orders, page, peers, query, retrieve, scale
 from tests.bench.figures import Figures
 from tests.bench.section import Place, Section, interleaved
 from tests.run import install_peers
@@ -30,6 +30,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
         retrieve.RETRIEVE,
         query.QUERY,
         scale.SCALE,
+        orders.ORDERS,
     )
 }
 ALL: Final = "all"
