@@ -124,6 +124,12 @@ class AppointmentRequest:
     location: str = ""
 
 
+Request = (
+    Identifier | PatientRequest | VisitRequest | OrderRequest | MergeRequest | AppointmentRequest
+)
+"""Whatever a message is read as."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """Of which message it is."""

@@ -16,7 +16,7 @@ AETitle = Annotated[str, typer.Argument(metavar="AE_TITLE", help="The peer's AE 
 
 
 @app.command()
-def add(  # noqa: PLR0913 - each is an option of the command
+def add(
     ae_title: AETitle,
     host: Annotated[str, typer.Argument(metavar="HOST", help="Its host name or address.")],
     port: Annotated[int, typer.Argument(metavar="PORT", min=1, max=65535, help="Its DICOM port.")],

@@ -7,7 +7,7 @@ ORM OMG OMI            orders, by ORC-1     SIU^S12 … S15 when and where
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import Final, Protocol
 
@@ -23,6 +23,7 @@ from ris.requests import (
     MergeRequest,
     OrderRequest,
     PatientRequest,
+    Request,
     VisitRequest,
 )
 from storage.base.errors import Malformed, NotSupported
@@ -97,7 +98,7 @@ class Task:
     """What people find the message by."""
     sent_at: datetime | None
     notes: tuple[str, ...] = ()
-    requests: tuple[object, ...] = field(default=())
+    requests: tuple[Request, ...] = ()
     """What was read, for people to look at."""
 
 
@@ -219,7 +220,7 @@ def _appointment(message: Message, profile: Profile, zone: tzinfo) -> Task:
 def _of(
     people: Sequence[Identifier],
     work: Work,
-    requests: Sequence[object],
+    requests: Sequence[Request],
     others: Sequence[Identifier] = (),
 ) -> Task:
     locks = tuple(lock for one in people for lock in _patient_locks(one))

@@ -22,6 +22,7 @@ from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 
+from ris.hl7 import searching
 from ris.hl7.message import Message
 from ris.hl7.tables import MessageRow
 from storage.base.clock import utc_now
@@ -109,19 +110,35 @@ class Entry:
     answer: bytes | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search(searching.Search):
     """Which messages are wanted; what is empty asks for nothing."""
 
-    patient_id: str = ""
-    order_number: str = ""
-    accession_number: str = ""
     sender: str = ""
-    control_id: str = ""
     kind: str = ""
-    state: State | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+
+
+def facts(entry: Entry) -> dict[str, object]:
+    """Return what scripts are told of a message, without its bytes."""
+    return {
+        "id": entry.id,
+        "received_at": entry.received_at.isoformat(),
+        "state": entry.state,
+        "answer_code": entry.answer_code,
+        "kind": entry.kind,
+        "sender": entry.sender,
+        "wire": entry.wire,
+        "peer": entry.peer,
+        "control_id": entry.control_id,
+        "charset": entry.charset,
+        "charset_guessed": entry.charset_guessed,
+        "reason": entry.reason,
+        "outcome": entry.outcome,
+        "attempts": entry.attempts,
+        "repeats": entry.repeats,
+        "corrects": entry.corrects,
+        "keys": list(entry.keys),
+    }
 
 
 def identity_of(sender: str, message: Message, raw: bytes) -> bytes:
@@ -312,32 +329,11 @@ def search(
     session: Session, wanted: Search, limit: int, before: int | None = None
 ) -> Sequence[Entry]:
     """Return the messages that are wanted, newest first, those below the number `before`."""
-    statement = select(MessageRow).order_by(MessageRow.id.desc()).limit(limit)
-    keys = [
-        f"{kind}:{value}"
-        for kind, value in (
-            ("patient", wanted.patient_id),
-            ("order", wanted.order_number),
-            ("accession", wanted.accession_number),
-        )
-        if value
-    ]
-    if keys:
-        statement = statement.where(MessageRow.keys.contains(keys))
-    for column, value in (
-        (MessageRow.sender, wanted.sender),
-        (MessageRow.control_id, wanted.control_id),
-        (MessageRow.kind, wanted.kind),
-        (MessageRow.state, wanted.state or ""),
-    ):
-        if value:
-            statement = statement.where(column == value)
-    if wanted.since is not None:
-        statement = statement.where(MessageRow.received_at >= wanted.since)
-    if wanted.until is not None:
-        statement = statement.where(MessageRow.received_at < wanted.until)
-    if before is not None:
-        statement = statement.where(MessageRow.id < before)
+    statement = searching.newest(MessageRow, MessageRow.received_at, wanted, limit, before)
+    if wanted.sender:
+        statement = statement.where(MessageRow.sender == wanted.sender)
+    if wanted.kind:
+        statement = statement.where(MessageRow.kind == wanted.kind)
     return [_entry(row) for row in session.scalars(statement)]
 
 

@@ -14,7 +14,6 @@ from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import (
-    ColumnElement,
     and_,
     bindparam,
     delete,
@@ -28,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
+from ris.hl7 import searching
 from ris.hl7.tables import OutgoingRow
 from storage.base.clock import utc_now
 from storage.base.errors import Conflict, NotFound
@@ -76,18 +76,11 @@ class Outgoing:
     answer: bytes | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted(searching.Search):
     """Which messages are wanted; what is empty asks for nothing."""
 
     destination: str = ""
-    state: State | None = None
-    control_id: str = ""
-    patient_id: str = ""
-    order_number: str = ""
-    accession_number: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,11 +258,10 @@ def search(
     session: Session, wanted: Wanted, limit: int, before: int | None = None
 ) -> Sequence[Outgoing]:
     """Return the messages that are wanted, newest first, those below the number `before`."""
-    statement = select(OutgoingRow).order_by(OutgoingRow.id.desc()).limit(limit)
-    conditions = [*_conditions(wanted)]
-    if before is not None:
-        conditions.append(OutgoingRow.id < before)
-    return [_outgoing(row) for row in session.scalars(statement.where(*conditions))]
+    statement = searching.newest(OutgoingRow, OutgoingRow.created_at, wanted, limit, before)
+    if wanted.destination:
+        statement = statement.where(OutgoingRow.destination == wanted.destination)
+    return [_outgoing(row) for row in session.scalars(statement)]
 
 
 def backlog(session: Session) -> Sequence[Backlog]:
@@ -297,34 +289,6 @@ def purge(session: Session, before: datetime, limit: int = 1000) -> int:
     )
     gone = delete(OutgoingRow).where(OutgoingRow.id.in_(old)).returning(OutgoingRow.id)
     return len(session.scalars(gone).all())
-
-
-def _conditions(wanted: Wanted) -> Sequence[ColumnElement[bool]]:
-    keys = [
-        f"{kind}:{value}"
-        for kind, value in (
-            ("patient", wanted.patient_id),
-            ("order", wanted.order_number),
-            ("accession", wanted.accession_number),
-        )
-        if value
-    ]
-    conditions = [
-        column == value
-        for column, value in (
-            (OutgoingRow.destination, wanted.destination),
-            (OutgoingRow.state, wanted.state),
-            (OutgoingRow.control_id, wanted.control_id),
-        )
-        if value
-    ]
-    if keys:
-        conditions.append(OutgoingRow.keys.contains(keys))
-    if wanted.since is not None:
-        conditions.append(OutgoingRow.created_at >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(OutgoingRow.created_at < wanted.until)
-    return conditions
 
 
 def _change(session: Session, message_id: int, **values: object) -> None:

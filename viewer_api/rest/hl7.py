@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from ris import service
@@ -30,8 +31,38 @@ MEDIA_TYPES: Final = frozenset(
 ENVELOPE: Final = "application/json"
 WIRE: Final = "http"
 MAX_ID: Final = 2**63 - 1
-Limit = Annotated[int, Query(ge=1, le=1000)]
-LastId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+
+
+class _Asked(BaseModel):
+    """What both lists can be asked for."""
+
+    patient: str = ""
+    order: str = ""
+    accession: str = ""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    before: Annotated[int | None, Field(ge=1, le=MAX_ID)] = None
+
+    def named(self) -> dict[str, Any]:
+        """Return the search by the names that it has inside."""
+        given = self.model_dump(exclude={"patient", "order", "accession", "limit", "before"})
+        numbers = {
+            "patient_id": self.patient,
+            "order_number": self.order,
+            "accession_number": self.accession,
+        }
+        return {**given, **numbers}
+
+
+class _Messages(_Asked):
+    state: ledger.State | None = None
+    sender: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class _Outgoing(_Asked):
+    state: outgoing.State | None = None
+    destination: str = ""
 
 
 @router.post("")
@@ -54,41 +85,25 @@ async def receive(request: Request) -> Response:
 
 
 @router.get("/messages")
-def list_messages(  # noqa: PLR0913 - each is a parameter of the query
-    session: Transaction,
-    *,
-    state: ledger.State | None = None,
-    patient: str = "",
-    order: str = "",
-    accession: str = "",
-    sender: str = "",
-    since: datetime | None = None,
-    until: datetime | None = None,
-    limit: Limit = 100,
-    before: LastId = None,
-) -> list[dict[str, Any]]:
+def list_messages(
+    session: Transaction, asked: Annotated[_Messages, Query()]
+) -> list[dict[str, object]]:
     """List the messages that came, newest first; `before` is the id of the last one seen."""
-    wanted = Search(
-        patient_id=patient,
-        order_number=order,
-        accession_number=accession,
-        sender=sender,
-        state=state,
-        since=since,
-        until=until,
-    )
-    return [_told(one) for one in ledger.search(session, wanted, limit, before)]
+    return [
+        ledger.facts(one)
+        for one in ledger.search(session, Search(**asked.named()), asked.limit, asked.before)
+    ]
 
 
 @router.get("/messages/{message_id}")
-def show(session: Transaction, message_id: int) -> dict[str, Any]:
+def show(session: Transaction, message_id: int) -> dict[str, object]:
     """Return a message with its bytes and its answer, both in base64."""
     entry = ledger.get(session, message_id)
-    return {**_told(entry), "raw": _base64(entry.raw), "answer": _base64(entry.answer)}
+    return {**ledger.facts(entry), "raw": _base64(entry.raw), "answer": _base64(entry.answer)}
 
 
 @router.post("/messages/{message_id}/replay")
-async def replay(request: Request, message_id: int) -> dict[str, Any]:
+async def replay(request: Request, message_id: int) -> dict[str, object]:
     """Apply a message that failed once more; a body is a corrected copy to apply in its place."""
     parts = deps.parts(request)
     octets = await _body(request, parts.settings.max_hl7_message_bytes)
@@ -99,40 +114,28 @@ async def replay(request: Request, message_id: int) -> dict[str, Any]:
             return repair.correct(parts.engine, receiving, message_id, octets)
         return repair.replay(parts.engine, receiving, message_id)
 
-    return _told(await run_in_threadpool(work))
+    return ledger.facts(await run_in_threadpool(work))
 
 
 @router.get("/outgoing")
-def list_outgoing(  # noqa: PLR0913 - each is a parameter of the query
-    session: Transaction,
-    *,
-    state: outgoing.State | None = None,
-    destination: str = "",
-    patient: str = "",
-    order: str = "",
-    accession: str = "",
-    limit: Limit = 100,
-    before: LastId = None,
-) -> list[dict[str, Any]]:
+def list_outgoing(
+    session: Transaction, asked: Annotated[_Outgoing, Query()]
+) -> list[dict[str, object]]:
     """List the messages that we send, newest first; `before` is the id of the last one seen."""
-    wanted = Wanted(
-        destination=destination,
-        state=state,
-        patient_id=patient,
-        order_number=order,
-        accession_number=accession,
-    )
-    return [_sent(one) for one in outgoing.search(session, wanted, limit, before)]
+    return [
+        _sent(one)
+        for one in outgoing.search(session, Wanted(**asked.named()), asked.limit, asked.before)
+    ]
 
 
 @router.post("/outgoing/{message_id}/resend")
-def resend(session: Transaction, message_id: int) -> dict[str, Any]:
+def resend(session: Transaction, message_id: int) -> dict[str, object]:
     """Send one of our messages again, the same bytes."""
     return _sent(outgoing.resend(session, message_id))
 
 
 @router.post("/outgoing/{message_id}/discard")
-def discard(session: Transaction, message_id: int) -> dict[str, Any]:
+def discard(session: Transaction, message_id: int) -> dict[str, object]:
     """Never send one of our messages; those behind it in its order go on."""
     outgoing.discard(session, message_id)
     return _sent(outgoing.get(session, message_id))
@@ -164,29 +167,7 @@ def _enveloped(octets: bytes) -> bytes:
     return message.encode("utf-8", "replace")
 
 
-def _told(entry: Entry) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "received_at": entry.received_at.isoformat(),
-        "state": entry.state,
-        "answer_code": entry.answer_code,
-        "kind": entry.kind,
-        "sender": entry.sender,
-        "wire": entry.wire,
-        "peer": entry.peer,
-        "control_id": entry.control_id,
-        "charset": entry.charset,
-        "charset_guessed": entry.charset_guessed,
-        "reason": entry.reason,
-        "outcome": entry.outcome,
-        "attempts": entry.attempts,
-        "repeats": entry.repeats,
-        "corrects": entry.corrects,
-        "keys": list(entry.keys),
-    }
-
-
-def _sent(one: Outgoing) -> dict[str, Any]:
+def _sent(one: Outgoing) -> dict[str, object]:
     return {
         "id": one.id,
         "created_at": one.created_at.isoformat(),
