@@ -10,13 +10,14 @@ Every study is looked at in a transaction of its own: one that makes trouble kee
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import Final
 
 from sqlalchemy import or_, select, update
 
-from ris import judging, locks, performed, reconcile
+from ris import coercing, judging, locks, performed, reconcile
 from ris.reconcile import Standing
 from ris.study_tables import StudyRow
 from ris.tables import IdentifierRow, OrderRow, PatientRow, ProcedureRow, StepRow
@@ -74,7 +75,9 @@ class Following:
         """
         at = now or utc_now()
         with transaction(self._engine) as session:
-            self._wake(session, at)
+            attached = self._wake(session, at)
+        for uid in attached:
+            self._try(uid, partial(_follow_orders, study_instance_uid=uid))
         with transaction(self._engine) as session:
             due = _due(session, at, [*self._resting()])
         for uid in due:
@@ -87,9 +90,12 @@ class Following:
         return [*self._troubled]
 
     def _look(self, uid: str, now: datetime) -> None:
+        self._try(uid, lambda session: look(session, uid, now, self._zone))
+
+    def _try(self, uid: str, work: Callable[[Session], None]) -> None:
         try:
             with transaction(self._engine) as session:
-                look(session, uid, now, self._zone)
+                work(session)
         except Unavailable:
             raise
         except Exception as error:
@@ -100,8 +106,11 @@ class Following:
             else:
                 log.exception("study_not_followed", extra=facts)
 
-    def _wake(self, session: Session, now: datetime) -> None:
-        """Let the studies that wait for an order be looked at when one that may fit has changed."""
+    def _wake(self, session: Session, now: datetime) -> list[str]:
+        """Let the studies that wait for an order be looked at when one that may fit has changed.
+
+        Return those that belong to an order that has changed.
+        """
         statement = (
             select(OrderRow.id, OrderRow.changed_at)
             .where(OrderRow.changed_at > self._orders_from - OVERLAP)
@@ -109,7 +118,9 @@ class Following:
         )
         changed = {row.id: row.changed_at for row in session.execute(statement)}
         fresh = [order for order, at in changed.items() if self._orders_seen.get(order) != at]
+        attached: list[str] = []
         for first in range(0, len(fresh), MOST):
+            attached += coercing.attached_to(session, fresh[first : first + MOST])
             keys = _keys(session, fresh[first : first + MOST])
             session.execute(
                 update(StudyRow)
@@ -118,6 +129,7 @@ class Following:
                 .execution_options(synchronize_session=False)
             )
         self._orders_seen, self._orders_from = changed, now
+        return attached
 
 
 def look(session: Session, study_instance_uid: str, now: datetime, zone: tzinfo) -> None:
@@ -135,6 +147,11 @@ def look(session: Session, study_instance_uid: str, now: datetime, zone: tzinfo)
     verdict = judging.judge(session, study_instance_uid, now, zone)
     if verdict is not None and before != (verdict.state, standing):
         _tell(study_instance_uid, standing, verdict.state)
+
+
+def _follow_orders(session: Session, study_instance_uid: str) -> None:
+    locks.lock_studies(session, [study_instance_uid])
+    coercing.follow(session, study_instance_uid)
 
 
 def _tell(uid: str, standing: Standing, state: str) -> None:

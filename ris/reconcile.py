@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
-from ris import candidates, judging, locks, matching, orders, performed
+from ris import candidates, coercing, judging, locks, matching, orders, performed
 from ris.matching import Decision, Outcome, Scored
 from ris.model import OrderState
 from ris.study_tables import AttachmentRow, JournalRow, StudyRow
@@ -198,7 +198,7 @@ def _stay(
     zone: tzinfo,
 ) -> None:
     """Look at a study that has orders: others may join them, and one may be said to be wrong."""
-    _show_accession(session, row.study_instance_uid)
+    coercing.follow(session, row.study_instance_uid)
     attached = _attached(session, row.study_instance_uid)
     named = [one for one in found if one.performed and one.id not in attached]
     if not _is_a_persons(session, row.study_instance_uid):
@@ -426,20 +426,8 @@ def _put(
         performed.detach(session, uid, [one.procedure_ref for one in gone])
     if added:
         performed.attach(session, uid, added)
-    _show_accession(session, uid)
+    coercing.follow(session, uid)
     judging.judge(session, uid, now, zone)
-
-
-def _show_accession(session: Session, uid: str) -> None:
-    """Show the study under the number of its order, of the oldest where it has several."""
-    numbers = [
-        number
-        for row in _attachment_rows(session, uid)
-        if (number := orders.get(session, row.order_ref).accession_number)
-    ]
-    held = studies.describe(session, uid)
-    own = held.accession_number if held else ""
-    studies.show_accession(session, uid, None if own in numbers or not numbers else numbers[0])
 
 
 # What is known

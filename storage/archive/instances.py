@@ -52,7 +52,7 @@ _LOCATED: Final = (
     tables.instances.c.dataset_offset,
     tables.instances.c.dataset_size,
     tables.instances.c.dataset_sha256,
-    tables.studies.c.correction,
+    (tables.studies.c.correction + tables.studies.c.order_correction).label("correction"),
 )
 _PATIENT_KEYWORDS: Final = tuple(row.keyword for row in of_level(Level.PATIENT) if row.received)
 _NOTICED: Final = {

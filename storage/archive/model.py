@@ -127,7 +127,8 @@ class StoredInstance:
     dataset_size: int
     dataset_sha256: str
     correction: str = ""
-    """Keyword → text as JSON: what goes out in place of what the object says; '' as it is."""
+    """JSON objects, keyword → text, one after another: what goes out in place of what the object
+    says; '' as it is."""
 
     @property
     def version(self) -> str:

@@ -3,9 +3,11 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Text, any_, func, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, Text, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from storage.archive import rows, tables
 from storage.db.engine import Session
@@ -40,6 +42,7 @@ class HeldStudy:
     study_date: str
     study_time: str
     study_description: str
+    """As its objects say it."""
     modalities: tuple[str, ...]
     instances: int
     received_at: datetime
@@ -71,12 +74,10 @@ def describe(session: Session, study_instance_uid: str) -> HeldStudy | None:
             people.patient_name,
             people.patient_birth_date,
             people.patient_sex,
-            func.coalesce(studies.own_accession_number, studies.accession_number).label(
-                "accession_number"
-            ),
+            _own(studies, "accession_number"),
             studies.study_date,
             studies.study_time,
-            studies.study_description,
+            _own(studies, "study_description"),
             studies.modalities,
             studies.number_of_instances.label("instances"),
             studies.received_at,
@@ -106,8 +107,8 @@ def _series(session: Session, study_id: int) -> tuple[HeldSeries, ...]:
         select(
             series.series_instance_uid,
             series.modality,
-            series.scheduled_procedure_step_id,
-            series.requested_procedure_id,
+            _own(series, "scheduled_procedure_step_id"),
+            _own(series, "requested_procedure_id"),
             series.performed_procedure_step_id,
             func.coalesce(source, "").label("source_ae_title"),
         )
@@ -127,6 +128,11 @@ def _series(session: Session, study_id: int) -> tuple[HeldSeries, ...]:
     )
 
 
+def _own(columns: ReadOnlyColumnCollection[str, Any], name: str) -> ColumnElement[str]:
+    """Return what the objects say, where their order says something else (`ordered`)."""
+    return func.coalesce(columns.received[name].astext, columns[name]).label(name)
+
+
 def missing(session: Session, sop_instance_uids: Collection[str]) -> int:
     """Return how many of these objects are not in the index."""
     wanted = {*sop_instance_uids}
@@ -136,26 +142,3 @@ def missing(session: Session, sop_instance_uids: Collection[str]) -> int:
     held = uid == any_(literal([*wanted], ARRAY(Text)))
     found = session.scalar(select(func.count()).select_from(tables.instances).where(held))
     return len(wanted) - (found or 0)
-
-
-def show_accession(session: Session, study_instance_uid: str, number: str | None) -> None:
-    """Show a study under the accession number of its order; None: as its objects say it.
-
-    Objects are not touched. A study that is not held is left alone.
-    """
-    studies = tables.studies.c
-    own = func.coalesce(studies.own_accession_number, studies.accession_number)
-    wanted = own if number is None else literal(rows.clean(number), Text)
-    kept = null() if number is None else own
-    statement = (
-        update(tables.studies)
-        .where(
-            studies.study_instance_uid == study_instance_uid,
-            or_(
-                studies.accession_number != wanted,
-                studies.own_accession_number.is_distinct_from(kept),
-            ),
-        )
-        .values(accession_number=wanted, own_accession_number=kept)
-    )
-    session.execute(statement)

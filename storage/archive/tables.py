@@ -4,7 +4,8 @@
         └────< studies ─< series ─< instances          incidents    quarantine
 
 A patient whose demographics were corrected, or who is shown as another one, keeps what came with
-the objects in `received` (`corrections`); the columns are what is shown.
+the objects in `received` (`corrections`); the columns are what is shown. So do a study and its
+series that belong to an order (`ordered`).
 
 Text is never NULL and compares by code point (COLLATE "C"), so that prefixes and
 ranges use indexes whatever the locale of the server. A date is kept as YYYYMMDD
@@ -127,8 +128,9 @@ studies: Final = Table(
     Column("own_patient_ref", BigInteger, ForeignKey("patients.id")),
     # keyword → text as JSON: what is put into its objects on their way out
     _text("correction"),
-    # what its objects say, where the accession number of its order is shown
-    Column("own_accession_number", Text(collation="C")),
+    # the same from its order, and what the objects say of that (`ordered`)
+    _text("order_correction"),
+    Column("received", JSONB),
     # copies of the patient's, so that a search by them walks one table
     _text("patient_id"),
     _text("patient_name_key"),
@@ -149,6 +151,8 @@ series: Final = Table(
     _id(),
     _ref("study_ref", "studies.id"),
     *_attributes(Level.SERIES),
+    # what the objects say, where its order says something else
+    Column("received", JSONB),
     _number("number_of_instances"),
     _instant("received_at"),
     _instant("changed_at"),

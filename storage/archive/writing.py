@@ -10,7 +10,7 @@ from sqlalchemy import JSON, Table, Text, bindparam, cast, column, func, select,
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.sql.dml import ReturningInsert
 
-from storage.archive import custom_rows, rows, tables
+from storage.archive import custom_rows, ordered, rows, tables
 from storage.archive.holdings import Series, Study
 from storage.archive.model import Custom, Level, ReceivedInstance
 from storage.archive.patients import Patient
@@ -102,10 +102,10 @@ def _insert(
     """Insert in the order of the UIDs, so that two transactions never wait in a circle."""
     if not added:
         return {}
-    ordered = sorted(added, key=lambda row: str(row[uid]))
-    content = msgspec.json.encode(ordered).decode()
-    inserted = session.execute(_insertion(table, tuple(ordered[0]), uid), {"rows": content}).all()
-    if len(inserted) < len(ordered):
+    in_order = sorted(added, key=lambda row: str(row[uid]))
+    content = msgspec.json.encode(in_order).decode()
+    inserted = session.execute(_insertion(table, tuple(in_order[0]), uid), {"rows": content}).all()
+    if len(inserted) < len(in_order):
         raise Raced
     return {name: row_id for name, row_id in inserted}  # noqa: C416 - a Row is no tuple to mypy
 
@@ -132,6 +132,7 @@ def _insert_series(session: Session, new: Sequence[Series]) -> None:
     added = [
         {
             **one.values,
+            **ordered.of_new_series(one.values, str(one.study.values.get("order_correction", ""))),
             "study_ref": one.study.id,
             "received_at": one.received_at,
             "changed_at": one.received_at,

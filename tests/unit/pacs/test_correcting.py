@@ -14,6 +14,7 @@ from pydicom.uid import (
 )
 
 from pacs import correcting, dicom_json, header, part10
+from pacs.correcting import Correction
 from storage.base.errors import NotSupported
 from tests.fixtures.dicom_files import ct_slice, encapsulated, encode
 
@@ -45,7 +46,7 @@ def decoded(content: bytes, syntax: str) -> Dataset:
 
 
 def corrected(
-    dataset: Dataset, correction: dict[str, str], syntax: str = ExplicitVRLittleEndian
+    dataset: Dataset, correction: Correction, syntax: str = ExplicitVRLittleEndian
 ) -> Dataset:
     return decoded(correcting.corrected(encode(dataset, syntax), syntax, correction), syntax)
 
@@ -219,3 +220,78 @@ def test_splice_of_a_start_without_pixels_is_the_same() -> None:
     assert correcting.splice(content[:end], ExplicitVRLittleEndian, SURVIVOR) == correcting.splice(
         content, ExplicitVRLittleEndian, SURVIVOR
     )
+
+
+ORDERED = {
+    "AccessionNumber": "7781001",
+    "StudyDescription": "Chụp cắt lớp ngực có thuốc",
+    "RequestAttributesSequence": [
+        {"RequestedProcedureID": "R1", "RequestedProcedureDescription": "Chụp ngực"},
+        {"RequestedProcedureID": "R2", "AccessionNumber": "7781002"},
+    ],
+}
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda uid: UID(uid).name)
+def test_order_is_put_in_and_everything_else_goes_out_as_it_came(syntax: str) -> None:
+    private = {"StudyComments": "x"}
+    sent = ct_slice(BodyPartExamined="CHEST", WindowCenter="40", **private)
+
+    given = corrected(sent, ORDERED, syntax)
+
+    assert (given.AccessionNumber, given.StudyDescription) == (
+        "7781001",
+        "Chụp cắt lớp ngực có thuốc",
+    )
+    first, second = given.RequestAttributesSequence
+    assert (first.RequestedProcedureID, first.RequestedProcedureDescription) == ("R1", "Chụp ngực")
+    assert (second.RequestedProcedureID, second.AccessionNumber) == ("R2", "7781002")
+    for element in sent:
+        if element.keyword not in ORDERED:
+            assert given[element.tag] == element, element.keyword
+
+
+@pytest.mark.parametrize(
+    ("named", "kept"), [("R2", True), ("R2 ", True), ("R3", False), ("", False)]
+)
+def test_sequence_of_a_device_that_names_the_order_is_kept(named: str, *, kept: bool) -> None:
+    item = Dataset()
+    item.RequestedProcedureID = named
+    item.ScheduledProcedureStepID = "OWN"
+    sent = ct_slice(RequestAttributesSequence=Sequence([item]))
+
+    given = corrected(sent, ORDERED)
+    made = dicom_json.dataset_json(encode(sent), ExplicitVRLittleEndian, str)
+    correcting.put_json(made, ORDERED)
+
+    assert ("ScheduledProcedureStepID" in given.RequestAttributesSequence[0]) is kept
+    assert ("00400009" in made["00400275"]["Value"][0]) is kept
+
+
+def test_description_loses_its_accents_where_other_texts_cannot_be_told() -> None:
+    sent = ct_slice(SpecificCharacterSet="ISO_IR 100", PatientName="MÜLLER", StudyDescription="é")
+
+    given = corrected(sent, ORDERED)
+
+    assert given.StudyDescription == "Chup cat lop nguc co thuoc"
+    assert given.RequestAttributesSequence[0].RequestedProcedureDescription == "Chup nguc"
+    assert given.PatientName == "MÜLLER"
+
+
+def test_several_corrections_are_read_one_after_another() -> None:
+    text = json.dumps(SURVIVOR) + json.dumps(ORDERED)
+
+    assert correcting.read(text) == {**SURVIVOR, **ORDERED}
+    assert correcting.read("") == {}
+
+
+def test_number_of_an_order_that_cannot_be_written_is_left_as_it_came() -> None:
+    sent = ct_slice(SpecificCharacterSet="ISO_IR 100", PatientName="MÜLLER", StudyDescription="é")
+    items = [{"RequestedProcedureID": "R1", "AccessionNumber": "Đ1"}]
+
+    given = corrected(sent, {"AccessionNumber": "Đ1", "RequestAttributesSequence": items})
+
+    assert given.AccessionNumber == sent.AccessionNumber
+    assert [element.keyword for element in given.RequestAttributesSequence[0]] == [
+        "RequestedProcedureID"
+    ]
