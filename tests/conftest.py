@@ -19,5 +19,6 @@ pytest_plugins = [
     "tests.fixtures.index",
     "tests.fixtures.server",
     "tests.fixtures.reports",
+    "tests.fixtures.fhir",
     "tests.fixtures.reading_room",
 ]

@@ -44,6 +44,8 @@ from viewer_api.dicomweb import (
 )
 from viewer_api.dicomweb.quick_frames import QuickFrames
 from viewer_api.edge import FRAMED, SECURITY_HEADERS, Edge
+from viewer_api.fhir import routes as fhir
+from viewer_api.fhir.outcomes import Outcomes
 from viewer_api.health import Health
 from viewer_api.metrics import Metrics
 from viewer_api.places import Places
@@ -96,6 +98,7 @@ OTHERS: Final = (
     verifying.router,
     health.router,
     figures.router,
+    fhir.router,
 )
 PAGES: Final = (studies.router, signing_in.router, opening.router, assets.router)
 VIEWER: Final = (entering.router, assets.router, serving.router)
@@ -186,6 +189,7 @@ def _app(
     app.add_middleware(QuickFrames, parts=parts, audience=audience)
     app.add_middleware(Cors, origins=parts.settings.cors_origins.split())
     app.add_middleware(Edge, metrics=parts.metrics, headers=headers)
+    app.add_middleware(Outcomes)
     # flat: one look-up for each request, and `app.routes` names every route
     for family in families:
         app.router.routes.extend(family.routes)

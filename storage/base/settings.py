@@ -39,6 +39,7 @@ GIBIBYTE: Final = 1 << 30
 _ELSEWHERE: Final = frozenset({"config"})
 _TESTS: Final = "test_"
 _ORIGIN: Final = re.compile(r"https?://[0-9A-Za-z.\-\[\]:]{1,260}")
+_NAMING_ROOT: Final = re.compile(r"(?:https?://|urn:)[0-9A-Za-z.\-_~:/]{1,200}")
 _LIKENESS: Final = 0.7
 """How much of a known name an unknown one has to share to be taken for a typing error."""
 
@@ -69,6 +70,13 @@ def _origins(text: str) -> str:
     if wrong:
         raise ValueError(f"{wrong[0]!r} is no origin; https://ris.example.vn is one")
     return " ".join(origins)
+
+
+def _naming_root(text: str) -> str:
+    bare = text.strip().rstrip("/:")
+    if not _NAMING_ROOT.fullmatch(bare):
+        raise ValueError("must be a URL or a URN, as https://fhir.example.vn/sid or urn:example")
+    return bare
 
 
 def _upper(given: object) -> object:
@@ -194,6 +202,9 @@ class Settings(BaseSettings):
     """PEM file of authorities; with it signers' certificates are checked at signing."""
     timestamp_url: Annotated[str, AfterValidator(_root_url)] = ""
     """A time-stamping authority (RFC 3161) for signatures by the provider."""
+
+    fhir_naming_root: Annotated[str, AfterValidator(_naming_root)] = "urn:lienthong"
+    """Below it stand the systems of the hospital's numbers in FHIR: ``urn:lienthong:accession``."""
 
     time_zone: Annotated[str, AfterValidator(_time_zone)] = "Asia/Ho_Chi_Minh"
     """Of the hospital's wall clock; the times of orders and devices are taken for its."""

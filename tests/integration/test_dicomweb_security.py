@@ -40,6 +40,15 @@ WRITERS = frozenset({ADMIN, RADIOLOGIST})
 ADMINS = frozenset({ADMIN})
 ANYONE = frozenset(Role)
 
+FHIR = {
+    "Patient": READERS,
+    "ServiceRequest": SENDERS,
+    "ImagingStudy": READERS,
+    "DiagnosticReport": READERS,
+    "Endpoint": READERS,
+    "Provenance": READERS,
+}
+
 # Every route and the roles that it is open to. Health is the only one without a token.
 MATRIX = {
     ("GET", "/dicom-web/studies"): READERS,
@@ -134,6 +143,14 @@ MATRIX = {
     ("PUT", "/api/v1/letterhead"): ADMINS,
     ("GET", "/api/v1/practitioners"): ADMINS,
     ("PUT", "/api/v1/practitioners/{code}"): ADMINS,
+    ("GET", "/fhir/metadata"): ANYONE,
+    **{
+        (method, f"/fhir/{name}{rest}"): roles
+        for name, roles in FHIR.items()
+        for method, rest in (("GET", ""), ("POST", "/_search"), ("GET", "/{id}"))
+    },
+    ("GET", "/fhir/DiagnosticReport/{id}/_history"): READERS,
+    ("GET", "/fhir/DiagnosticReport/{id}/_history/{version}"): READERS,
     ("GET", "/verify/{code}"): None,
     ("GET", "/metrics"): ADMINS,
     ("GET", "/openapi.json"): ANYONE,
@@ -196,6 +213,8 @@ def filled(path: str, dataset: Dataset) -> str:
         "entry_id": "1",
         "message_id": "1",
         "study_instance_uid": dataset.StudyInstanceUID,
+        "id": "1",
+        "version": "1",
     }
     return path.replace("{path:path}", "7FE00010").format_map(values)
 

@@ -1,0 +1,1 @@
+"""Searches that page by id over patients, orders, studies and reports, for wires that name them."""
