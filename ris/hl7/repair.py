@@ -11,7 +11,7 @@ from typing import Final
 from ris.hl7 import ledger
 from ris.hl7.ack import NoSequence
 from ris.hl7.ledger import Entry, State
-from ris.hl7.pipeline import MAX_TRIES, Pipeline
+from ris.hl7.pipeline import Pipeline
 from storage.base.clock import utc_now
 from storage.base.errors import Conflict, ImagingError
 from storage.base.logs import bound
@@ -20,6 +20,9 @@ from storage.db.engine import Engine, transaction
 log = logging.getLogger(__name__)
 
 UNDONE_AFTER: Final = timedelta(seconds=30)
+MAX_TAKEN_UP: Final = 10
+"""So often a message may be at hand when the process dies; one that came by chance, since the
+process is killed again and again, is not at hand so often in a row."""
 _BY_HAND: Final = "corrected"
 
 
@@ -80,7 +83,7 @@ def finish_undone(
     for entry in entries:
         with transaction(engine) as session:
             tries = ledger.note_failure(session, entry.id, "taken up again")
-        if tries > MAX_TRIES:
+        if tries > MAX_TAKEN_UP:
             log.error("hl7_never_finished", extra={"message_id": entry.id})
             pipeline.settle(entry.id, pipeline.given_up(entry.raw, "never finished"))
             continue

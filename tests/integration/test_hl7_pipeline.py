@@ -506,7 +506,7 @@ def test_message_that_kills_who_works_on_it_is_given_up(
         raise SystemExit
 
     verbs.before = die
-    for _ in range(MAX_TRIES):
+    for _ in range(repair.MAX_TAKEN_UP):
         with pytest.raises(SystemExit):
             repair.finish_undone(engine, taking)
     repair.finish_undone(engine, taking)
