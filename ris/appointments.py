@@ -4,8 +4,10 @@ S15 takes the time back: the order stands, and a worklist that asks for a day do
 """
 
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import or_, select
+from sqlalchemy import Text, bindparam, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from ris import identity, orders
 from ris.model import WAITING, StepStatus
@@ -13,6 +15,25 @@ from ris.requests import Applied, AppointmentRequest, Context
 from ris.tables import AppointmentRow, OrderRow, StepRow
 from storage.base.clock import utc_now
 from storage.db.engine import Session
+
+_WAITING: Final = (
+    select(AppointmentRow)
+    .where(
+        AppointmentRow.order_ref.is_(None),
+        AppointmentRow.sender == bindparam("its_sender"),
+        or_(
+            *(
+                column.contains(bindparam(name, type_=ARRAY(Text)))
+                for column, name in (
+                    (AppointmentRow.placer_order_numbers, "placer"),
+                    (AppointmentRow.filler_order_numbers, "filler"),
+                )
+            )
+        ),
+    )
+    .order_by(AppointmentRow.sent_at.desc().nulls_last(), AppointmentRow.id.desc())
+    .limit(1)
+)
 
 
 def appoint(session: Session, context: Context, request: AppointmentRequest) -> Applied:
@@ -64,25 +85,12 @@ def _orders(session: Session, context: Context, request: AppointmentRequest) -> 
 
 
 def _waiting(session: Session, order: OrderRow) -> AppointmentRow | None:
-    named = [
-        column.contains([number])
-        for column, number in (
-            (AppointmentRow.placer_order_numbers, order.placer_order_number),
-            (AppointmentRow.filler_order_numbers, order.filler_order_number),
-        )
-        if number
-    ]
-    statement = (
-        select(AppointmentRow)
-        .where(
-            AppointmentRow.order_ref.is_(None),
-            AppointmentRow.sender == order.sender,
-            or_(*named),
-        )
-        .order_by(AppointmentRow.sent_at.desc().nulls_last(), AppointmentRow.id.desc())
-        .limit(1)
-    )
-    return session.scalars(statement).first()
+    given = {
+        "its_sender": order.sender,
+        "placer": [order.placer_order_number],
+        "filler": [order.filler_order_number],
+    }
+    return session.scalars(_WAITING, given).first()
 
 
 def _last(session: Session, order_id: int) -> AppointmentRow | None:

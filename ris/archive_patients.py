@@ -52,6 +52,13 @@ def follow(session: Session, patient_ids: Collection[int]) -> None:
     _show(session, roots)
 
 
+def follow_new(session: Session, identifier: IdentifierRow) -> None:
+    """Do the same with a patient that this transaction made: nobody else can know it yet."""
+    _hold(session, {identifier.value_key})
+    if _link(session, corrections.named(session, [identifier.value])):
+        _show(session, _roots(session, [identifier.patient_ref]))
+
+
 def arrivals(session: Session, most: int = AT_ONCE) -> int:
     """Look at patients who are new in the archive; return how many there were."""
     ids = corrections.arrived(session, most)

@@ -15,6 +15,7 @@ from ris.model import WAITING, StepStatus
 from ris.requests import Code, Context, OrderRequest, StepRequest
 from ris.tables import ORDER_NUMBERS, OrderRow, ProcedureRow, StepRow
 from storage.base.clock import utc_now
+from storage.db import together
 from storage.db.engine import Session
 
 _NULLABLE: Final = (
@@ -41,27 +42,60 @@ class Taken:
     """Something differs and was left, because it is begun or its images are here."""
 
 
-def add_order(
-    session: Session, context: Context, patient_id: int, request: OrderRequest
-) -> OrderRow:
-    """Write down an order, its number given out by us where the sender gave none."""
-    now, own = utc_now(), f"LT{session.scalar(ORDER_NUMBERS.next_value()):010}"
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A new order that is not written yet; all rows have their numbers."""
+
+    order: OrderRow
+    procedure: ProcedureRow
+    steps: Sequence[StepRow]
+
+
+def draw(
+    session: Session, context: Context, patient_id: int, request: OrderRequest, *, steps: bool
+) -> Drawn:
+    """Draw up an order, its number given out by us where the sender gave none."""
+    asked = (request.steps or (StepRequest(),)) if steps else ()
+    own, order_id, procedure_id, *step_ids = together.take(
+        session, ORDER_NUMBERS, OrderRow, ProcedureRow, *[StepRow] * len(asked)
+    )
+    order = _order(context, patient_id, request, f"LT{own:010}")
+    order.id = order_id
+    procedure = _procedure(order, request, [])
+    procedure.id = procedure_id
+    _put(procedure, _procedure_values(request))
+    drawn: list[StepRow] = []
+    for step_id, one in zip(step_ids, asked, strict=True):
+        held = _step_of(drawn, one, alone=len(asked) <= 1)
+        if held is not None:  # two under one id are one
+            _put(held, _step_values(one, request.procedure))
+            continue
+        told = _step_values(one, request.procedure)
+        drawn.append(_step(context, procedure, one, told, len(drawn)))
+        drawn[-1].id = step_id
+    return Drawn(order, procedure, drawn)
+
+
+def _order(context: Context, patient_id: int, request: OrderRequest, own: str) -> OrderRow:
+    now = utc_now()
     row = OrderRow(
         patient_ref=patient_id,
         sender=context.sender,
         placer_order_number=request.placer_order_number,
+        placer_issuer="",
         filler_order_number=request.filler_order_number or own,
         accession_number=request.accession_number or own,
         accession_issuer=_namespace(context, request) if request.accession_number else "",
         control=request.control,
         state="",
         message_id=context.message_id,
+        sent_at=None,
+        changed_after_start=False,
+        reported_at=None,
         created_at=now,
         changed_at=now,
     )
-    session.add(row)
     take_order(row, request)
-    session.flush()
     return row
 
 
@@ -135,22 +169,13 @@ def take_procedure(
     """Take over what is to be done; the study keeps its UID once there are images."""
     made = procedure is None
     if procedure is None:
-        procedure = ProcedureRow(
-            order_ref=row.id,
-            requested_procedure_id=request.requested_procedure_id
-            or _next_id(row.filler_order_number, len(procedures_of(session, row))),
-            study_instance_uid=request.study_instance_uid or new_uid(),
-        )
+        procedure = _procedure(row, request, procedures_of(session, row))
         session.add(procedure)
-    told = _code("", request.procedure)
-    if request.procedure is not None:
-        told["description"] = request.procedure.meaning or request.procedure.value
-    if request.requested_procedure_id:
-        told["requested_procedure_id"] = request.requested_procedure_id
+    told = _procedure_values(request)
     uid = request.study_instance_uid
     left = bool(uid) and begun and uid != procedure.study_instance_uid
-    if uid and not left:
-        told["study_instance_uid"] = uid
+    if left:
+        del told["study_instance_uid"]
     changed = _put(procedure, told, blanks_only=blanks_only and not made)
     session.flush()
     return procedure, Taken(changed or made, left)
@@ -172,7 +197,9 @@ def take_steps(
         step = _step_of(held, asked, alone=len(request.steps) <= 1)
         told = _step_values(asked, request.procedure)
         if step is None:
-            step = _add_step(session, context, procedure, asked, told, len(held))
+            step = _step(context, procedure, asked, told, len(held))
+            session.add(step)
+            session.flush()
             held.append(step)
             changed = True
         elif StepStatus(step.status) not in _OPEN:
@@ -186,6 +213,31 @@ def take_steps(
 def new_uid() -> str:
     """Return a new Study Instance UID (PS3.5 B.2)."""
     return f"2.25.{uuid4().int}"
+
+
+def _procedure(
+    order: OrderRow, request: OrderRequest, others: Sequence[ProcedureRow]
+) -> ProcedureRow:
+    return ProcedureRow(
+        order_ref=order.id,
+        requested_procedure_id=request.requested_procedure_id
+        or _next_id(order.filler_order_number, len(others)),
+        study_instance_uid=request.study_instance_uid or new_uid(),
+        description="",
+        canceled=False,
+    )
+
+
+def _procedure_values(request: OrderRequest) -> dict[str, Any]:
+    """Return the columns of what a message says of a procedure."""
+    told: dict[str, Any] = {**_code("", request.procedure)}
+    if request.procedure is not None:
+        told["description"] = request.procedure.meaning or request.procedure.value
+    if request.requested_procedure_id:
+        told["requested_procedure_id"] = request.requested_procedure_id
+    if request.study_instance_uid:
+        told["study_instance_uid"] = request.study_instance_uid
+    return told
 
 
 def _step_of(held: Sequence[StepRow], asked: StepRequest, *, alone: bool) -> StepRow | None:
@@ -215,28 +267,26 @@ def _step_values(asked: StepRequest, procedure: Code | None) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value}
 
 
-def _add_step(
-    session: Session,
+def _step(
     context: Context,
     procedure: ProcedureRow,
     asked: StepRequest,
     told: Mapping[str, Any],
     number: int,
 ) -> StepRow:
-    row = StepRow(
+    return StepRow(
         procedure_ref=procedure.id,
         order_ref=procedure.order_ref,
         status=StepStatus.SCHEDULED,
         **{
+            "modality": "",
+            "station_ae_titles": [],
             "scheduled_procedure_step_id": _next_id(procedure.requested_procedure_id, number),
             "start": asked.start or context.sent_at,
             "description": procedure.description,
             **told,
         },
     )
-    session.add(row)
-    session.flush()
-    return row
 
 
 def _next_id(number: str, count: int) -> str:

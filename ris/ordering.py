@@ -7,12 +7,11 @@ what       `transitions`, by the control code and where the order is
 for whom   another patient than before: moved before anything was begun, else a person decides
 """
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import ColumnElement, select, text, update
+from sqlalchemy import Select, bindparam, select, update
 
 from ris import (
     appointments,
@@ -35,6 +34,7 @@ from storage.archive import incidents
 from storage.archive.incidents import Kind
 from storage.base.clock import utc_now
 from storage.base.errors import Malformed
+from storage.db import together
 from storage.db.engine import Session
 
 NEW: Final = frozenset({"NW", "SN", "RO", "CH"})
@@ -59,7 +59,15 @@ _WORDS: Final = {
     Effect.KEEP: "unchanged",
     Effect.REFUSE: "refused",
 }
-_LOCK: Final = text("SELECT pg_advisory_xact_lock(:number)")
+_HELD: Final = (
+    select(OrderRow)
+    .where(OrderRow.sender == bindparam("its_sender"))
+    .order_by(OrderRow.id)
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+_BY_PLACER: Final = _HELD.where(OrderRow.placer_order_number == bindparam("number"))
+_BY_FILLER: Final = _HELD.where(OrderRow.filler_order_number == bindparam("number"))
 
 
 @dataclass(slots=True)
@@ -93,9 +101,8 @@ def apply(
         orders.LONGEST_NUMBER
     ):
         raise Malformed(f"ORC-2: longer than {orders.LONGEST_NUMBER} characters")
-    known = registration.know(session, context, rules, patient)
-    visit_id, _ = visits.note(session, context, known.id, visit)
-    _lock(session, context, request)
+    known = registration.know(session, context, rules, patient, [_name(context, request)])
+    visit_id, _ = visits.note(session, context, known.id, visit, first=known.created)
     doing = _Doing(session, context, known, visit_id, request, [*known.notes])
     rows = _lines(doing, _named(doing))
     applied = [_apply(doing, row) for row in rows] or [_make(doing)]
@@ -124,36 +131,27 @@ def arrived(session: Session, patient_id: int) -> None:
 # Which order
 
 
-def _lock(session: Session, context: Context, request: OrderRequest) -> None:
-    """Let nobody else make an order of that number meanwhile."""
-    number = request.placer_order_number or request.filler_order_number
-    name = f"order\n{context.sender}\n{number}"
-    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-    session.execute(_LOCK, {"number": int.from_bytes(digest, signed=True)})
+def _name(context: Context, request: OrderRequest) -> str:
+    """Return what is held, so that nobody else makes an order of that number meanwhile."""
+    return f"order\n{context.sender}\n{request.placer_order_number or request.filler_order_number}"
 
 
 def _named(doing: _Doing) -> Sequence[OrderRow]:
     """Return the orders under the number that is sent, oldest first."""
     request = doing.request
     placer, filler = request.placer_order_number, request.filler_order_number
-    found = _rows(doing, OrderRow.placer_order_number == placer) if placer else []
+    found = _rows(doing, _BY_PLACER, placer) if placer else []
     if not found and filler:
-        by_filler = _rows(doing, OrderRow.filler_order_number == filler)
+        by_filler = _rows(doing, _BY_FILLER, filler)
         found = [row for row in by_filler if not placer or not row.placer_order_number]
     issuer = request.placer_issuer
     return [row for row in found if not issuer or row.placer_issuer in ("", issuer)]
 
 
-def _rows(doing: _Doing, number: ColumnElement[bool]) -> Sequence[OrderRow]:
-    statement = (
-        select(OrderRow)
-        .where(number, OrderRow.sender == doing.context.sender)
-        .order_by(OrderRow.id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
+def _rows(doing: _Doing, wanted: Select[OrderRow], number: str) -> Sequence[OrderRow]:
     doing.session.flush()
-    return doing.session.scalars(statement).all()
+    given = {"number": number, "its_sender": doing.context.sender}
+    return doing.session.scalars(wanted, given).all()
 
 
 def _lines(doing: _Doing, rows: Sequence[OrderRow]) -> Sequence[OrderRow]:
@@ -226,19 +224,22 @@ def _make(doing: _Doing) -> Applied:
         numbers = request.placer_order_number, request.filler_order_number
         unable = transitions.answer(request.control, able=False)
         return Applied("unchanged", *numbers, control=unable)
-    row = contents.add_order(doing.session, doing.context, doing.known.id, request)
+    awaits = effect is Effect.AWAIT
+    drawn = contents.draw(doing.session, doing.context, doing.known.id, request, steps=not awaits)
+    row = drawn.order
     row.visit_ref = doing.visit_id
     row.awaited = request.control not in NEW
     row.issued_at = doing.context.sent_at
-    procedure, _ = contents.take_procedure(doing.session, row, None, request)
-    if effect is Effect.AWAIT:
-        row.state = OrderState.CANCELED
+    row.state = transitions.STATE_AFTER[effect]
+    _put_steps(drawn.steps, effect)
+    _sign(doing, row)
+    together.write(doing.session, [row, drawn.procedure, *drawn.steps])
+    if awaits:
         doing.notes.append("cancelled before it came: remembered")
     else:
-        contents.take_steps(doing.session, doing.context, procedure, request)
-        _tell_sharers(doing, row, procedure)
-    _finish(doing, row, effect)
-    if effect is not Effect.AWAIT:
+        outbox.enqueue_status(doing.session, row.id, ORDER_STATUS[OrderState(row.state)])
+        _tell_sharers(doing, row, drawn.procedure)
+        _tell_unschedulable(doing, row, drawn.steps, settled=False)
         appointments.meet(doing.session, row)
     if request.control in {"SC", "SS"}:  # it is known now; then what the status says of it
         then = transitions.effect(request.control, request.status, OrderState(row.state))
@@ -335,8 +336,10 @@ def _finish(doing: _Doing, row: OrderRow, effect: Effect) -> None:
         orders.follow_steps(session, row)
     elif state is not None:
         orders.set_state(session, row, state)
-    _stamp(doing, row)
-    _tell_unschedulable(doing, row, settled=effect not in {Effect.CREATE, Effect.KEEP})
+    _sign(doing, row)
+    session.flush()
+    steps = contents.steps_of(session, row)
+    _tell_unschedulable(doing, row, steps, settled=effect is not Effect.KEEP)
 
 
 def _concerned(doing: _Doing, row: OrderRow, steps: list[StepRow]) -> tuple[list[StepRow], bool]:
@@ -361,14 +364,14 @@ def _put_steps(steps: Collection[StepRow], effect: Effect) -> None:
         step.status = transitions.step_after(effect, StepStatus(step.status))
 
 
-def _stamp(doing: _Doing, row: OrderRow) -> None:
+def _sign(doing: _Doing, row: OrderRow) -> None:
+    """Note which message the order is as it is by."""
     request, context = doing.request, doing.context
     row.control, row.placer_status = request.control, request.status[:16]
     if row.sent_at is None or (context.sent_at and context.sent_at > row.sent_at):
         row.sent_at = context.sent_at
     row.message_id = context.message_id
     row.changed_at = utc_now()
-    doing.session.flush()
 
 
 def _applied(doing: _Doing, row: OrderRow, effect: Effect, *, able: bool | None = None) -> Applied:
@@ -459,11 +462,13 @@ def _tell_sharers(doing: _Doing, row: OrderRow, procedure: ProcedureRow) -> None
         doing.notes.append("shares its study with another order")
 
 
-def _tell_unschedulable(doing: _Doing, row: OrderRow, *, settled: bool) -> None:
+def _tell_unschedulable(
+    doing: _Doing, row: OrderRow, steps: Collection[StepRow], *, settled: bool
+) -> None:
     """Tell people of a step that no worklist can show, and of it no longer once one can."""
     if any(
         step.status == StepStatus.SCHEDULED and not step.modality and not step.station_ae_titles
-        for step in contents.steps_of(doing.session, row)
+        for step in steps
     ):
         doing.notes.append("no modality and no station: no worklist can show it")
         _notice(doing, row, Kind.NO_MODALITY, "neither modality nor station")

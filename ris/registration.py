@@ -5,20 +5,21 @@ message names its patient by identifies; the others that it tells are kept besid
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import select, text
+from sqlalchemy import bindparam, select, text
 
 from ris import identity, patients, telling, visits
 from ris.model import Rules
 from ris.requests import Applied, Context, Identifier, PatientRequest, VisitRequest
-from ris.tables import IdentifierRow, PatientRow
+from ris.tables import IdentifierRow, PatientChangeRow, PatientRow
 from storage.archive import incidents
 from storage.archive.incidents import Incident, Kind
 from storage.base.clock import utc_now
 from storage.base.errors import Malformed, NotFound
+from storage.db import together
 from storage.db.engine import Session
 
 MAX_IDENTIFIERS: Final = 50
@@ -31,6 +32,11 @@ _SHARED: Final = text(
     "(SELECT count(pg_advisory_xact_lock(key)) FROM unnest(CAST(:keys AS bigint[])) AS key)"
 )
 _ALONE: Final = text("SELECT pg_advisory_xact_lock(:turns)")
+_ALIKE: Final = select(IdentifierRow).where(
+    IdentifierRow.identifies,
+    IdentifierRow.issuer_key == bindparam("issuer"),
+    IdentifierRow.loose_key == bindparam("loose"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ def admit(
         The identifier is none.
     """
     known = know(session, context, rules, patient)
-    _, moved = visits.note(session, context, known.id, visit, event)
+    _, moved = visits.note(session, context, known.id, visit, event, first=known.created)
     changed = "changed" if known.changed or moved else "unchanged"
     return known, Applied("created" if known.created else changed, notes=tuple(known.notes))
 
@@ -84,9 +90,13 @@ def take_turns(session: Session) -> None:
     session.execute(_ALONE, {"turns": _TAKE_TURNS})
 
 
-def lock(session: Session, keys: Collection[identity.Keys]) -> None:
-    """Hold these identifiers, so that no patient is made twice; merges wait meanwhile."""
-    numbers = sorted({_number(f"{key.value}\n{key.issuer}") for key in keys})
+def lock(session: Session, keys: Iterable[identity.Keys], others: Iterable[str] = ()) -> None:
+    """Hold these identifiers, so that no patient is made twice; merges wait meanwhile.
+
+    `others` are names of what else is held, in the same round trip.
+    """
+    names = {*(f"{key.value}\n{key.issuer}" for key in keys), *others}
+    numbers = sorted(map(_number, names))
     session.execute(_SHARED, {"turns": _TAKE_TURNS, "keys": numbers})
 
 
@@ -101,17 +111,16 @@ def find(
         It is none.
     """
     keys = identity.keys_of(identifier, sender)
-    statement = select(IdentifierRow).where(
-        IdentifierRow.identifies, IdentifierRow.issuer_key == keys.issuer
-    )
-    exact = session.scalars(statement.where(IdentifierRow.value_key == keys.value)).one_or_none()
-    if exact is not None or not rules.ignore_leading_zeros:
-        return exact
-    alike = session.scalars(statement.where(IdentifierRow.loose_key == keys.loose)).all()
-    return alike[0] if len({row.patient_ref for row in alike}) == 1 else None
+    return _chosen(_alike(session, keys), keys, rules)
 
 
-def know(session: Session, context: Context, rules: Rules, request: PatientRequest) -> Known:
+def know(
+    session: Session,
+    context: Context,
+    rules: Rules,
+    request: PatientRequest,
+    also_hold: Iterable[str] = (),
+) -> Known:
     """Return the patient that a message names, made if nobody knows it, with what is told of it.
 
     Raises
@@ -120,29 +129,25 @@ def know(session: Session, context: Context, rules: Rules, request: PatientReque
         The identifier is none.
     """
     keys = identity.keys_of(request.identifier, context.sender)
-    lock(session, [keys])
-    row = find(session, request.identifier, context.sender, rules)
-    notes: list[str] = []
+    lock(session, [keys], also_hold)
+    alike = _alike(session, keys)
+    row = _chosen(alike, keys, rules)
     if row is None:
-        made = _add(session)
-        _tell_lookalikes(session, keys, request.identifier)
-        row = add_identifier(session, context, made.id, request.identifier, identifies=True)
-        path: Sequence[PatientRow] = [made]
-        created = True
-    else:
-        created = False
-        path = path_of(session, row.patient_ref)
-        if row.value_key != keys.value:  # found loosely: it is known by this spelling from now on
-            add_identifier(
-                session, context, row.patient_ref, request.identifier, identifies=True, at=BESIDE
-            )
-        if len(path) > 1:
-            notes.append("PID-3: merged; taken for the survivor")
-        elif row.retired:
-            notes.append("PID-3: the patient has another number now")
+        _tell_lookalikes(session, alike, request.identifier)
+        return _made(session, context, request)
+    notes: list[str] = []
+    path = path_of(session, row.patient_ref)
+    if row.value_key != keys.value:  # found loosely: it is known by this spelling from now on
+        add_identifier(
+            session, context, row.patient_ref, request.identifier, identifies=True, at=BESIDE
+        )
+    if len(path) > 1:
+        notes.append("PID-3: merged; taken for the survivor")
+    elif row.retired:
+        notes.append("PID-3: the patient has another number now")
     changed, more = telling.tell(session, context, path, request)
     added = _add_others(session, context, path[0], request.other_identifiers)
-    return Known(path, row, created, changed or added, [*notes, *more])
+    return Known(path, row, changed=changed or added, notes=[*notes, *more])
 
 
 def path_of(session: Session, patient_id: int) -> list[PatientRow]:
@@ -161,8 +166,8 @@ def path_of(session: Session, patient_id: int) -> list[PatientRow]:
 
 def add(session: Session, context: Context, identifier: Identifier) -> IdentifierRow:
     """Make a patient of whom nothing but the number is known."""
-    made = _add(session)
-    return add_identifier(session, context, made.id, identifier, identifies=True)
+    _, row, _ = _add(session, context, identifier)
+    return row
 
 
 def add_identifier(
@@ -175,8 +180,17 @@ def add_identifier(
     at: int = FIRST,
 ) -> IdentifierRow:
     """Write down a number of a patient."""
+    row = _identifier(context, patient_id, identifier, identifies=identifies, at=at)
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _identifier(
+    context: Context, patient_id: int, identifier: Identifier, *, identifies: bool, at: int
+) -> IdentifierRow:
     keys = identity.keys_of(identifier, context.sender)
-    row = IdentifierRow(
+    return IdentifierRow(
         patient_ref=patient_id,
         value=identifier.value.strip(),
         issuer=identifier.issuer.strip(),
@@ -185,11 +199,9 @@ def add_identifier(
         loose_key=keys.loose,
         issuer_key=keys.issuer,
         identifies=identifies,
+        retired=False,
         position=at,
     )
-    session.add(row)
-    session.flush()
-    return row
 
 
 def notice(
@@ -205,14 +217,46 @@ def notice(
     incidents.note(session, [Incident(kind, study, one, other, detail, utc_now())])
 
 
-def _add(session: Session) -> PatientRow:
-    now = utc_now()
-    row = PatientRow(created_at=now, changed_at=now)
-    session.add(row)
-    session.flush()
-    row.root_ref = row.id
-    session.flush()
-    return row
+def _alike(session: Session, keys: identity.Keys) -> Sequence[IdentifierRow]:
+    """Return the identifiers of the same issuer that differ by leading zeros at most."""
+    return session.scalars(_ALIKE, {"issuer": keys.issuer, "loose": keys.loose}).all()
+
+
+def _chosen(
+    alike: Sequence[IdentifierRow], keys: identity.Keys, rules: Rules
+) -> IdentifierRow | None:
+    exact = next((row for row in alike if row.value_key == keys.value), None)
+    if exact is not None or not rules.ignore_leading_zeros:
+        return exact
+    return alike[0] if len({row.patient_ref for row in alike}) == 1 else None
+
+
+def _made(session: Session, context: Context, request: PatientRequest) -> Known:
+    """Make the patient that a message names."""
+    patient, row, told = _add(session, context, request.identifier, request)
+    _add_others(session, context, patient, request.other_identifiers)
+    return Known([patient], row, created=True, changed=told)
+
+
+def _add(
+    session: Session,
+    context: Context,
+    identifier: Identifier,
+    request: PatientRequest | None = None,
+) -> tuple[PatientRow, IdentifierRow, bool]:
+    """Make a patient with what is told of it; return also whether anything is."""
+    patient_id, identifier_id, change_id = together.take(
+        session, PatientRow, IdentifierRow, PatientChangeRow
+    )
+    patient, change = telling.introduced(context, patient_id, request)
+    row = _identifier(context, patient_id, identifier, identifies=True, at=FIRST)
+    row.id = identifier_id
+    if change is None:
+        together.write(session, [patient, row])
+    else:
+        change.id = change_id
+        together.write(session, [patient, row, change])
+    return patient, row, change is not None
 
 
 def _add_others(
@@ -245,15 +289,10 @@ def _is_short(identifier: Identifier, sender: str) -> bool:
     return True
 
 
-def _tell_lookalikes(session: Session, keys: identity.Keys, identifier: Identifier) -> None:
+def _tell_lookalikes(
+    session: Session, alike: Sequence[IdentifierRow], identifier: Identifier
+) -> None:
     """Tell people of a new patient whose number differs from another's by leading zeros."""
-    alike = session.scalars(
-        select(IdentifierRow).where(
-            IdentifierRow.identifies,
-            IdentifierRow.issuer_key == keys.issuer,
-            IdentifierRow.loose_key == keys.loose,
-        )
-    ).all()
     for row in alike:
         detail = "two patients whose numbers differ by leading zeros"
         notice(session, Kind.LOOK_ALIKE, detail, one=row.value, other=identifier.value)

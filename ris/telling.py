@@ -181,18 +181,43 @@ def take_back(session: Session, path: Sequence[PatientRow], told_of: Sequence[in
     refresh(session, path)
 
 
+def introduced(
+    context: Context, patient_id: int, request: PatientRequest | None
+) -> tuple[PatientRow, PatientChangeRow | None]:
+    """Return a new patient as a message tells of it, and the change that this is, if it is one."""
+    now = utc_now()
+    row = PatientRow(
+        id=patient_id,
+        root_ref=patient_id,
+        merged_into=None,
+        patient_name_key="",
+        sent_at=context.sent_at if request else None,
+        sent_by=context.sender if request else "",
+        created_at=now,
+        changed_at=now,
+        **BLANK,
+    )
+    taken, _ = judged(told(request), BLANK) if request else ({}, [])
+    news = {name: value for name, value in taken.items() if value != BLANK[name]}
+    _show(row, {**BLANK, **news})
+    return row, _change(context, patient_id, patient_id, news) if news else None
+
+
 def _record(
     session: Session, context: Context, row: PatientRow, told_of: int, change: Facts
 ) -> None:
-    session.add(
-        PatientChangeRow(
-            patient_ref=row.id,
-            told_of=told_of,
-            changed={**change},
-            sender=context.sender,
-            message_id=context.message_id,
-            made_at=utc_now(),
-        )
+    session.add(_change(context, row.id, told_of, change))
+
+
+def _change(context: Context, patient_id: int, told_of: int, change: Facts) -> PatientChangeRow:
+    return PatientChangeRow(
+        patient_ref=patient_id,
+        told_of=told_of,
+        changed={**change},
+        sender=context.sender,
+        message_id=context.message_id,
+        made_at=utc_now(),
+        undone_at=None,
     )
 
 

@@ -133,5 +133,7 @@ def follow_undone(session: Session, undone: Merge) -> None:
 
 
 def _follow(session: Session, known: Known) -> None:
-    if known.created or known.changed:
+    if known.created:
+        archive_patients.follow_new(session, known.identifier)
+    elif known.changed:
         archive_patients.follow(session, [known.id])

@@ -36,9 +36,17 @@ _LONGEST_KEY: Final = 200
 
 
 def note(
-    session: Session, context: Context, patient_id: int, request: VisitRequest, event: str = ""
+    session: Session,
+    context: Context,
+    patient_id: int,
+    request: VisitRequest,
+    event: str = "",
+    *,
+    first: bool = False,
 ) -> tuple[int | None, bool]:
     """Write down what a message says of a visit; `event` is that of an ADT message, or ''.
+
+    `first` is for a patient that was made just now, who has none yet.
 
     Returns
     -------
@@ -47,7 +55,7 @@ def note(
     """
     status = _AFTER.get(event)
     told = _told(request)
-    row = _find(session, context, patient_id, request)
+    row = None if first else _find(session, context, patient_id, request)
     if row is None:
         if not told and not request.admission_id and status in {None, VisitStatus.CANCELED}:
             return None, False

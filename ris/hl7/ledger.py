@@ -15,12 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, cast
 
-from sqlalchemy import LargeBinary, bindparam, delete, func, literal, select, text, update
+from sqlalchemy import LargeBinary, Table, bindparam, delete, func, literal, select, text, update
 from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import aliased
 
 from ris.hl7 import searching
 from ris.hl7.message import Message
@@ -158,14 +157,16 @@ def identity_of(sender: str, message: Message, raw: bytes) -> bytes:
     return digest.digest()
 
 
-_OTHER: Final = aliased(MessageRow)
-_EARLIER: Final = select(_OTHER.id).where(
-    _OTHER.control_id == bindparam("its_control_id"),
-    _OTHER.sender == bindparam("its_sender"),
-    _OTHER.received_at > bindparam("its_recent"),
+_MESSAGES: Final = cast("Table", MessageRow.__table__)
+"""For what every message does: statements on the table cost half of those on the class."""
+_OTHER: Final = _MESSAGES.alias()
+_EARLIER: Final = select(_OTHER.c.id).where(
+    _OTHER.c.control_id == bindparam("its_control_id"),
+    _OTHER.c.sender == bindparam("its_sender"),
+    _OTHER.c.received_at > bindparam("its_recent"),
 )
 _INSERT: Final = (
-    insert(MessageRow)
+    insert(_MESSAGES)
     .values(
         state=State.RECEIVED,
         attempts=0,
@@ -175,7 +176,7 @@ _INSERT: Final = (
         repeats=0,
     )
     .on_conflict_do_nothing(index_elements=["identity"])
-    .returning(MessageRow.id, _EARLIER.exists().label("reused"))
+    .returning(_MESSAGES.c.id, _EARLIER.exists().label("reused"))
 )
 _SEEN: Final = select(MessageRow.id, MessageRow.received_at, MessageRow.answer).where(
     MessageRow.identity == bindparam("identity")
@@ -247,19 +248,18 @@ def answer_of(session: Session, message_id: int) -> bytes | None:
 
 
 _SETTLE: Final = (
-    update(MessageRow)
-    .where(MessageRow.id == bindparam("wanted"), MessageRow.state == State.RECEIVED)
+    update(_MESSAGES)
+    .where(_MESSAGES.c.id == bindparam("wanted"), _MESSAGES.c.state == State.RECEIVED)
     .values(
         state=bindparam("new_state"),
         answer=bindparam("new_answer"),
         answer_code=bindparam("new_code"),
         reason=bindparam("new_reason"),
         outcome=bindparam("new_outcome"),
-        attempts=MessageRow.attempts + 1,
+        attempts=_MESSAGES.c.attempts + 1,
         settled_at=bindparam("now"),
     )
-    .returning(MessageRow.id)
-    .execution_options(synchronize_session=False)
+    .returning(_MESSAGES.c.id)
 )
 _SETTLE_APPLIED: Final = _SETTLE.values(applied_no=_APPLIED_NO.next_value())
 
