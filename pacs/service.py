@@ -221,9 +221,14 @@ def _handlers(
     from pacs.reporting import Reporting  # noqa: PLC0415
     from ris.reports import criticals  # noqa: PLC0415
     from ris.reports.signing.choosing import signer_of  # noqa: PLC0415
+    from ris.stations import jobs as station_jobs  # noqa: PLC0415
 
     reporting = Reporting(settings, engine, store, spool, signer_of(settings))
-    return {**reporting.handlers(), **criticals.handlers(engine)}
+    return {
+        **reporting.handlers(),
+        **criticals.handlers(engine),
+        **station_jobs.handlers(engine),
+    }
 
 
 def teller(settings: Settings, engine: Engine) -> Teller:

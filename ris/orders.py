@@ -1,6 +1,6 @@
 """Orders with their requested procedures and scheduled steps."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -118,6 +118,19 @@ def procedures_of(session: Session, order_id: int) -> Sequence[RequestedProcedur
     return [procedure_of(row) for row in session.scalars(statement.order_by(ProcedureRow.id))]
 
 
+def procedures_of_all(
+    session: Session, order_ids: Collection[int]
+) -> Mapping[int, Sequence[RequestedProcedure]]:
+    """Return the requested procedures of these orders that were not cancelled, by order."""
+    statement = select(ProcedureRow).where(
+        ProcedureRow.order_ref.in_({*order_ids}), ProcedureRow.canceled.is_(False)
+    )
+    found: dict[int, list[RequestedProcedure]] = {}
+    for row in session.scalars(statement.order_by(ProcedureRow.id)):
+        found.setdefault(row.order_ref, []).append(procedure_of(row))
+    return found
+
+
 def steps_of(session: Session, order_id: int) -> Sequence[ScheduledStep]:
     """Return the scheduled steps of an order, oldest first."""
     statement = select(StepRow).where(StepRow.order_ref == order_id).order_by(StepRow.id)
@@ -136,6 +149,12 @@ def step(session: Session, step_id: int) -> ScheduledStep:
     if row is None:
         raise NotFound(f"there is no scheduled step {step_id}")
     return step_of(row)
+
+
+def ids_of_patients(session: Session, patient_ids: Collection[int]) -> Sequence[int]:
+    """Return the orders of these patients, oldest first."""
+    statement = select(OrderRow.id).where(OrderRow.patient_ref.in_({*patient_ids}))
+    return session.scalars(statement.order_by(OrderRow.id)).all()
 
 
 def has_images(session: Session, order_id: int) -> bool:

@@ -21,4 +21,5 @@ pytest_plugins = [
     "tests.fixtures.reports",
     "tests.fixtures.fhir",
     "tests.fixtures.reading_room",
+    "tests.fixtures.stations",
 ]

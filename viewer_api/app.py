@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ris import service as hl7_service
 from ris.hl7 import metrics as hl7_metrics
+from ris.releases import releasing
 from ris.workitems.events import CHANNEL
 from storage.access.sessions import Audience
 from storage.base.clock import utc_now
@@ -64,6 +65,8 @@ from viewer_api.rest import (
     reports,
     verifying,
 )
+from viewer_api.stations import changes as station_changes
+from viewer_api.stations import reports as station_reports
 from viewer_api.uploads import Uploads
 from viewer_api.viewer import entering, serving
 from viewer_api.web import assets, opening, signing_in, studies
@@ -100,6 +103,7 @@ OTHERS: Final = (
     figures.router,
     fhir.router,
 )
+STATIONS: Final = (station_changes.router, station_reports.router)
 PAGES: Final = (studies.router, signing_in.router, opening.router, assets.router)
 VIEWER: Final = (entering.router, assets.router, serving.router)
 
@@ -137,11 +141,13 @@ def create(
         uploads=Uploads(),
         places=Places(engine, store),
         notices=Notices(engine, CHANNEL, stopping),
+        releases=Notices(engine, releasing.CHANNEL, stopping),
+        stopping=stopping,
         frame_indexes=Recent(MAX_FRAME_INDEXES),
         compared=Recent(MAX_COMPARED),
         metadata=Recent(MAX_METADATA, len),
     )
-    app = _app(parts, Audience.PAGES, (*DICOMWEB, *OTHERS, *PAGES), SECURITY_HEADERS)
+    app = _app(parts, Audience.PAGES, (*DICOMWEB, *OTHERS, *STATIONS, *PAGES), SECURITY_HEADERS)
     app.router.routes.extend(event_channel.routes())
     return app
 

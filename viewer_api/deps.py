@@ -4,6 +4,7 @@ A route states with `may` which action it is; there is no route without, save fo
 the two health answers, and a test holds the table of all routes against all roles.
 """
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -53,6 +54,9 @@ class Parts:
     places: Places
     notices: Notices
     """Of events of workitems."""
+    releases: Notices
+    """Which health station there is news for."""
+    stopping: threading.Event
     frame_indexes: Recent[tuple[str, int], tuple[FrameIndex, ImagePixel | None]]
     """By object key and offset: objects never change."""
     compared: Recent[tuple[str, int], int]

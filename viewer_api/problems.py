@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from ris.reports.faults import ENGLISH, LANGUAGES, Faulty
+from ris.stations.faults import Exhausted, Stale
 from ris.workitems.faults import NeverScheduledAgain, StateConflict, WrongTransaction
 from storage.access.guesses import TooOften
 from storage.base.errors import (
@@ -55,6 +56,7 @@ STATUS: Final[Mapping[type[ImagingError], int]] = {
     Malformed: 400,
     Unauthenticated: 401,
     NotPermitted: 403,
+    Exhausted: 429,
     TooOften: 429,
     NotFound: 404,
     NotSupported: 406,
@@ -154,7 +156,8 @@ async def _on_faulty(request: Request, error: Exception) -> Response:
     """Tell each fault with its code, the field it is about and a text that a person reads."""
     if not isinstance(error, Faulty) or not isinstance(error, ImagingError):
         return defect(error)
-    return faulty(error, language_of(request))
+    members = {"current": error.current} if isinstance(error, Stale) else None
+    return faulty(error, language_of(request), members)
 
 
 def faulty(error: Faulty, language: str, members: Mapping[str, object] | None = None) -> Response:
@@ -165,6 +168,9 @@ def faulty(error: Faulty, language: str, members: Mapping[str, object] | None = 
     ]
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     headers = {"Content-Language": language}
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
     told = {"errors": faults, **(members or {})}
     return problem(status, type(error).__name__, error.told(language), headers, told)
 

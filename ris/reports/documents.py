@@ -6,6 +6,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
+from ris.releases import releasing
 from ris.reports import records
 from ris.reports.contents import check_short
 from ris.reports.paper.model import Letterhead
@@ -47,6 +48,7 @@ def save(session: Session, report_uid: str, document: Document) -> Document:
         **asdict(document.evidence),
     }
     session.execute(insert(DocumentRow).values(**values).on_conflict_do_nothing())
+    releasing.documented(session, report_uid, document.revision)
     return find(session, report_uid, document.revision) or document
 
 

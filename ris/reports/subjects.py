@@ -5,7 +5,7 @@ the study. A study and an order of one report belong together when the patient h
 that the study came with, or at least its name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, time
 from typing import Final
@@ -59,6 +59,19 @@ def study_of(session: Session, study_instance_uids: Sequence[str]) -> StudyFacts
         if found:
             return _study(found[0])
     return StudyFacts()
+
+
+def studies_of(
+    session: Session, several: Iterable[tuple[str, ...]]
+) -> Mapping[tuple[str, ...], StudyFacts]:
+    """Return for each of several lists of studies what `study_of` does, in one query for all."""
+    lists = {*several}
+    uids = sorted({uid for uids in lists for uid in uids})
+    query = Query(Level.STUDY, {"StudyInstanceUID": "\\".join(uids)})
+    matches = search.find(session, query, limit=len(uids)).matches if uids else ()
+    held = {str(one["StudyInstanceUID"]): one for one in matches}
+    found = ((uids, next((held[uid] for uid in uids if uid in held), None)) for uids in lists)
+    return {uids: _study(match) if match else StudyFacts() for uids, match in found}
 
 
 def _study(match: Match) -> StudyFacts:

@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import select, update
 
 from ris import orders, outbox
-from ris.reports import contents, locks, records, subjects, writing
+from ris.reports import contents, locks, records, releasing, subjects, writing
 from ris.reports.faults import Fault, Invalid, Refused, Words, refused
 from ris.reports.model import (
     Addendum,
@@ -211,6 +211,7 @@ def _write(session: Session, row: ReportRow, step: Step) -> None:
     _mark_orders(session, row, step, version)
     if RULES[step.action].issues:
         outbox.enqueue_report(session, row.uid, version.revision, version.authored_at)
+        releasing.settle(session, row.uid)
     job = REJECT if step.status is Status.RETRACTED else DOCUMENT
     if RULES[step.action].signs or job == REJECT:
         jobs.enqueue(session, job, report_uid=row.uid, revision=version.revision)

@@ -26,7 +26,8 @@ COMMANDS = (
     *("user", "user add", "user link", "user list", "user password", "user role"),
     *("user disable", "user enable", "viewer", "viewer install"),
     *("attribute", "attribute add", "attribute list", "attribute remove", "reindex"),
-    *("audit", "audit verify"),
+    *("audit", "audit verify", "station", "station add", "station change", "station list"),
+    *("station refer", "station revoke", "station wipe", "station device add", "station user add"),
 )
 
 

@@ -16,7 +16,8 @@ from starlette.routing import WebSocketRoute
 
 from ris.reports import practitioners
 from ris.reports.model import Practitioner
-from storage.access import tokens
+from storage.access import stations, tokens
+from storage.access.stations import Facility
 from storage.access.tokens import Role
 from storage.db.engine import transaction
 from tests.fixtures.dicom_files import ct_slice, part10_file
@@ -39,6 +40,11 @@ SENDERS = frozenset({ADMIN, RADIOLOGIST, TECHNOLOGIST})
 WRITERS = frozenset({ADMIN, RADIOLOGIST})
 ADMINS = frozenset({ADMIN})
 ANYONE = frozenset(Role)
+STATIONS = frozenset({STATION})
+STATION_READS = (
+    *("/changes", "/reports/{report_id}", "/reports/{report_id}/pdf"),
+    *("/reports/{report_id}/key-images", "/reports/{report_id}/key-images/{number}"),
+)
 
 FHIR = {
     "Patient": READERS,
@@ -155,6 +161,8 @@ MATRIX = {
     ("GET", "/metrics"): ADMINS,
     ("GET", "/openapi.json"): ANYONE,
     ("GET", "/docs"): ANYONE,
+    **{("GET", "/stations/v1" + path): STATIONS for path in STATION_READS},
+    ("POST", "/stations/v1/reports/{report_id}/receipt"): STATIONS,
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
 }
@@ -191,6 +199,7 @@ def anonymous(node: HttpNode) -> httpx.Client:
 def secrets(node: HttpNode) -> dict[Role, str]:
     made = {role: node.token(role, station="BV01" if role is STATION else None) for role in Role}
     with transaction(node.engine) as session:
+        stations.add(session, Facility(code="BV01", name="Trạm Y tế xã Mẫu"))
         for role in WRITERS:
             person = Practitioner(role, f"BS {role}", may_approve=True)
             practitioners.put(session, person, made[role].split("_")[1])
@@ -209,6 +218,8 @@ def filled(path: str, dataset: Dataset) -> str:
         "action": "approve",
         "ae_title": "WATCH",
         "code": "BS01",
+        "report_id": "0" * 32,
+        "number": "1",
         "order_id": "1",
         "entry_id": "1",
         "message_id": "1",

@@ -1,0 +1,1 @@
+"""What health stations ask for and send, apart from the wire."""

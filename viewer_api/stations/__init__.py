@@ -1,0 +1,1 @@
+"""``/stations/v1``: what health stations fetch and send, over thin lines, hours or days late."""
