@@ -33,7 +33,7 @@ CLI = "command line"
 
 
 @app.command()
-def add(  # noqa: PLR0913 - each is an option of the command
+def add(
     code: Code,
     *,
     name: Name,
@@ -58,7 +58,7 @@ def add(  # noqa: PLR0913 - each is an option of the command
 
 
 @app.command()
-def change(  # noqa: PLR0913
+def change(
     code: Code,
     *,
     since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day.")],
@@ -203,7 +203,7 @@ def revoke_device(
 
 
 @user.command("add")
-def add_user(  # noqa: PLR0913
+def add_user(
     code: Code,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What is typed to sign in.")],
     *,
