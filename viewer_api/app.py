@@ -191,7 +191,7 @@ def _app(
     app.state.parts, app.state.audience = parts, audience
     app.state.hl7 = hl7_service.pipeline(parts.settings, parts.engine)
     problems.register(app)
-    pages.register(app, partial(deps.root_of, parts=parts, on=audience))
+    pages.register(app, partial(deps.root_of, parts=parts, on=audience), deps.home)
     app.add_middleware(QuickFrames, parts=parts, audience=audience)
     app.add_middleware(Cors, origins=parts.settings.cors_origins.split())
     app.add_middleware(Edge, metrics=parts.metrics, headers=headers)

@@ -193,6 +193,11 @@ def pages_url(request: Request) -> str:
     return addresses.pages_url(root_url(request), settings.public_url, settings.http_port)
 
 
+def home(request: Request) -> str:
+    """Return where the pages are, for a page on the viewer's origin; '' for one of them."""
+    return f"{pages_url(request)}/" if audience(request) is Audience.VIEWER else ""
+
+
 def viewer_origin(request: Request) -> str:
     """Return the viewer's origin, '' when there is none."""
     has_one = parts(request).settings.viewer_port

@@ -56,14 +56,19 @@ def render(
 ) -> HTMLResponse:
     """Return a page; `root` is the root of its origin as the browser sees it.
 
-    A value `sends_to` names another origin where forms of the page may end up.
+    A value `sends_to` names another origin where forms of the page may end up; `home` says
+    where the pages are if this one is on another origin, which has nothing to sign out of, or
+    is for somebody with nothing to sign in for; `language` is said where the address tells it.
     """
-    language = language_of(request, root)
+    language = texts.language(str(values.pop("language", "")) or language_of(request, root))
     base = urlsplit(root).path
     caller: Caller | None = request.scope["state"].get("caller")
     sends_to = str(values.pop("sends_to", ""))
+    home = str(values.pop("home", ""))
     page = _templates.get_template(template).render(
         base=base,
+        abroad=bool(home),
+        home=home or f"{base}/",
         say=partial(texts.say, language),
         day=partial(texts.day, language),
         language=language,
@@ -97,38 +102,42 @@ def asset_name(name: str) -> str:
     return f"{stem}-{digest[:12]}.{ending}"
 
 
-def register(app: FastAPI, root_of: Callable[[Headers, Scope], str]) -> None:
+def register(
+    app: FastAPI, root_of: Callable[[Headers, Scope], str], home_of: Callable[[Request], str]
+) -> None:
     """Answer the errors of `app` with a page where a person asked.
 
-    `root_of` tells the root of the app's origin as the sender of a request sees it.
+    `root_of` tells the root of the app's origin as the sender of a request sees it, and
+    `home_of` where the pages are if that is another one, else ''.
     """
 
     async def on_error(request: Request, error: Exception) -> Response:
-        return _on_error(request, error, root_of(request.headers, request.scope))
+        root = root_of(request.headers, request.scope)
+        return _on_error(request, error, root, home_of(request))
 
     app.add_exception_handler(ImagingError, on_error)
     app.add_exception_handler(HTTPException, on_error)
 
 
-def _on_error(request: Request, error: Exception, root: str) -> Response:
+def _on_error(request: Request, error: Exception, root: str, home: str) -> Response:
     if isinstance(error, SignInFirst):
         back = quote(_here(request), safe="") if request.method == "GET" else ""
         return redirect(root, f"/login?next={back}" if back else "/login")
     answer = problems.answer_to(error)
     if not _is_for_a_person(request.url.path, request.headers):
         return answer
-    page = error_page(request, root, answer.status_code)
+    page = error_page(request, root, answer.status_code, home)
     for name in ("retry-after", "allow"):
         if name in answer.headers:
             page.headers[name] = answer.headers[name]
     return page
 
 
-def error_page(request: Request, root: str, status: int) -> HTMLResponse:
+def error_page(request: Request, root: str, status: int, home: str = "") -> HTMLResponse:
     """Return what a person reads instead of a problem document."""
     told = f"error_{status}"
     key = told if told in texts.TEXTS[Language.VI] else "error_other"
-    return render(request, root, "error.html", status, key=key)
+    return render(request, root, "error.html", status, key=key, home=home)
 
 
 def _is_for_a_person(path: str, headers: Headers) -> bool:

@@ -105,11 +105,12 @@ def test_code_is_of_no_use_to_another_browser(node: HttpNode, browser: httpx.Cli
 
     with httpx.Client(headers=HTML) as other:
         followed(other, f"{node.viewer_url}/")  # with a nonce of its own
-        refused = other.get(address)
+        refused = followed(other, address)[-1]
         assert "lienthong_viewer" not in other.cookies
 
     assert refused.status_code == 403
     assert "Chưa mở được trình xem ảnh" in refused.text
+    assert "code" not in str(refused.url)
     assert browser.get(address).status_code == 303
 
 
@@ -120,7 +121,7 @@ def test_code_is_good_once(node: HttpNode, browser: httpx.Client) -> None:
 
     first = browser.get(address)
     browser.cookies.set("lienthong_handover", nonce)
-    second = browser.get(address)
+    second = followed(browser, address)[-1]
 
     assert (first.status_code, second.status_code) == (303, 403)
 
@@ -303,4 +304,4 @@ def test_every_route_of_the_viewer_but_its_files_is_of_dicomweb(node: HttpNode) 
         if isinstance(route, APIRoute) and not route.path.startswith("/dicom-web/")
     }
 
-    assert own == {"/enter", "/static/{name}", "/app-config.js", "/{path:path}"}
+    assert own == {"/enter", "/static/{name}", "/app-config.js", "/signed-in", "/{path:path}"}

@@ -4,38 +4,21 @@ Open to everybody who holds the paper, and so it tells little: the state, the ha
 the patient down to its first letters. Nothing of the text, no number of anybody.
 """
 
-import base64
-import hashlib
-from html import escape
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
 from ris.reports import queries
 from ris.reports.faults import LANGUAGES, VIETNAMESE, Missing
 from ris.reports.model import Report, Version
 from ris.reports.states import NAMES, Status
 from storage.base import names
-from viewer_api import deps
+from viewer_api import deps, pages
 from viewer_api.deps import Transaction
 
 router = APIRouter(prefix="/verify", tags=["reports"])
-
-_STYLE: Final = (
-    "body{font:18px/1.5 sans-serif;max-width:40em;margin:2em auto;padding:0 1em}"
-    "dt{color:#555}dd{margin:0 0 .7em;overflow-wrap:anywhere}"
-    ".good{border-left:.4em solid #176a2b}.bad{border-left:.4em solid #a11}"
-    "h1{font-size:1.3em;padding-left:.6em}"
-)
-_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_HASH}'; frame-ancestors 'none'"
-_PAGE: Final = """<!doctype html>
-<html lang="{language}"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex"><title>{title}</title><style>{style}</style></head>
-<body><h1 class="{mark}">{title}</h1><dl>{rows}</dl></body></html>
-"""
 
 # what → English, Vietnamese
 _TEXTS: Final = {
@@ -71,7 +54,7 @@ def verify(
     try:
         report, version = queries.by_verify_code(session, code)
     except Missing:
-        return _page(language, "unknown", {}, 404)
+        return _page(request, language, "unknown", {}, 404)
     zone = deps.parts(request).settings.zone
     rows = {
         "state": NAMES[version.status].words.told(language),
@@ -81,7 +64,7 @@ def verify(
         "patient": names.masked(version.subject.patient_name),
         "digest": version.digest,
     }
-    return _page(language, _verdict(report, version), rows, 200)
+    return _page(request, language, _verdict(report, version), rows, 200)
 
 
 def _verdict(report: Report, version: Version) -> str:
@@ -92,19 +75,22 @@ def _verdict(report: Report, version: Version) -> str:
     return "revised" if report.status is Status.UNAPPROVED else "replaced"
 
 
-def _page(language: str, verdict: str, rows: dict[str, str], status: int) -> Response:
-    shown = "".join(
-        f"<dt>{escape(_told(what, language))}</dt><dd>{escape(value)}</dd>"
-        for what, value in rows.items()
-    )
-    page = _PAGE.format(
+def _page(
+    request: Request, language: str, verdict: str, rows: Mapping[str, str], status: int
+) -> Response:
+    # the holder of the paper has nothing to do with the rest of the pages
+    return pages.render(
+        request,
+        deps.root_url(request),
+        "verify.html",
+        status,
         language=language,
-        title=escape(_told(verdict, language)),
+        home=f"{deps.root_url(request)}/",
+        title=_told(verdict, language),
         mark="good" if verdict == "newest" else "bad",
-        style=_STYLE,
-        rows=shown,
+        rows={_told(what, language): value for what, value in rows.items()},
+        path=request.url.path,
     )
-    return HTMLResponse(page, status, {"Content-Security-Policy": _POLICY})
 
 
 def _told(what: str, language: str) -> str:

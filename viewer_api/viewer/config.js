@@ -13,6 +13,48 @@
 
   const pages = PAGES;
   const root = `${window.location.origin}/dicom-web`;
+  const texts = TEXTS;
+
+  // The session is over: what is on the screen stays, with what was measured on it. The person
+  // signs in beside it and comes back; the bar goes when the server knows the browser again.
+  const bar = document.createElement('div');
+  bar.id = 'lienthong-session';
+  bar.setAttribute('role', 'alert');
+  bar.style.cssText =
+    'position:fixed;inset:0 0 auto;z-index:2147483647;display:flex;flex-wrap:wrap;gap:4px 24px;' +
+    'justify-content:center;padding:12px 16px;background:#fdeceb;color:#16242b;' +
+    'font:600 16px/1.5 Inter,sans-serif;box-shadow:0 2px 12px #000';
+  const link = document.createElement('a');
+  link.href = '/signed-in';
+  link.target = '_blank';
+  link.rel = 'noopener';
+  link.textContent = texts.sign_in_again;
+  link.style.cssText = 'color:#0b6e69;text-decoration:underline';
+  bar.append(texts.session_over, link);
+
+  const sessionIsOver = () => {
+    if (bar.isConnected) {
+      return;
+    }
+    document.body.append(bar);
+    const asking = setInterval(async () => {
+      const answer = await fetch(link.href, { redirect: 'manual' }).catch(() => undefined);
+      if (answer?.ok) {
+        clearInterval(asking);
+        bar.remove();
+      }
+    }, 3000);
+  };
+  // OHIF does not tell its handler of frames and thumbnails that were refused.
+  try {
+    new PerformanceObserver(list => {
+      if (list.getEntries().some(entry => entry.responseStatus === 401)) {
+        sessionIsOver();
+      }
+    }).observe({ type: 'resource' });
+  } catch {
+    // an older browser: the handler below still hears of everything else
+  }
 
   window.config = {
     routerBasename: null,
@@ -20,7 +62,18 @@
     modes: [],
     customizationService: [
       // no tour over the first images that somebody opens
-      { 'ohif.tours': { $set: [] } },
+      {
+        'ohif.tours': { $set: [] },
+        // The archive matches names without their marks; the list shows what it found as it is.
+        'workList.columns': {
+          $apply: columns =>
+            columns.map(column => ({
+              ...column,
+              filterFn: () => true,
+              meta: { ...column.meta, label: texts[column.id] ?? column.meta?.label },
+            })),
+        },
+      },
     ],
     showStudyList: true,
     whiteLabeling: {
@@ -74,9 +127,8 @@
       },
     ],
     httpErrorHandler: error => {
-      // the session is over: loading the page again leads to the form and back here
       if (error?.status === 401) {
-        window.location.reload();
+        sessionIsOver();
       }
     },
   };

@@ -39,8 +39,10 @@ def enter(
             pages_id = codes.redeem_handover(session, code, _state(nonce))
             secret = sessions.begin_viewer(session, pages_id)
     except NotPermitted:
-        again = f"{quote(path, safe='/?=&.%')}"
-        return pages.render(request, root, "handover_failed.html", 403, next=again)
+        if code:  # the address that stays in the browser has none
+            return pages.redirect(root, f"/enter?{urlencode({'next': path})}")
+        shown = {"next": quote(path, safe="/?=&.%"), "home": deps.home(request)}
+        return pages.render(request, root, "handover_failed.html", 403, **shown)
     answer = pages.redirect(root, path)
     cookies.write(answer, cookies.NAMES[Audience.VIEWER], secret, root)
     cookies.write(answer, cookies.LANGUAGE, texts.language(language), root, keep_s=pages.YEAR_S)

@@ -26,7 +26,19 @@ LASTING: Final = f"public, max-age={pages.YEAR_S}, immutable"
 CHECKED: Final = "no-cache"
 CONFIG: Final = (pages.FOLDER / "viewer" / "config.js").read_text(encoding="utf-8")
 OHIF_LANGUAGES: Final = {texts.Language.VI: "vi", texts.Language.EN: "en-US"}
-_VALUE: Final = re.compile(r"\b(?:LANGUAGE|PAGES|ICON)\b")
+_VALUE: Final = re.compile(r"\b(?:LANGUAGE|PAGES|ICON|TEXTS)\b")
+# what OHIF's configuration calls it → what the pages do
+_TEXTS: Final = {
+    "session_over": "session_over",
+    "sign_in_again": "sign_in_again",
+    "patient": "patient",
+    "mrn": "patient_id",
+    "studyDateTime": "date",
+    "modalities": "modality",
+    "description": "description",
+    "accession": "accession_number",
+    "instances": "images",
+}
 _NOT_CHANGED: Final = 304
 _ETAG: Final = f'"{build.VERSION}"'
 
@@ -56,14 +68,27 @@ Installed = Annotated[Build | None, Depends(_build)]
 def config(request: Request) -> Response:
     """Return OHIF's configuration, in the language of this browser."""
     root = deps.root_url(request)
+    language = pages.language_of(request, root)
     values = {
-        "LANGUAGE": OHIF_LANGUAGES[pages.language_of(request, root)],
+        "LANGUAGE": OHIF_LANGUAGES[language],
         "PAGES": f"{deps.pages_url(request)}/",
         "ICON": f"{urlsplit(root).path}/static/{pages.asset_name('icon.svg')}",
+        "TEXTS": {name: texts.say(language, key) for name, key in _TEXTS.items()},
     }
     content = _VALUE.sub(lambda name: json.dumps(values[name[0]]), CONFIG)
     headers = {"Cache-Control": CHECKED, "Vary": "Cookie"}
     return Response(content, media_type=build.TYPES["js"], headers=headers)
+
+
+@router.get("/signed-in")
+async def signed_in(request: Request) -> Response:
+    """Tell who signed in beside an open viewer to go back to it; before that, lead to the form."""
+    try:
+        await deps.may(Action.QUERY)(request)
+    except Unauthenticated:
+        return entering.ask(request)
+    root, home = deps.root_url(request), deps.home(request)
+    return pages.render(request, root, "signed_in.html", home=home)
 
 
 @router.get("/{path:path}")
@@ -86,8 +111,7 @@ async def _page(request: Request, installed: Build | None) -> Response:
         return entering.ask(request)
     root = deps.root_url(request)
     if installed is None:
-        home = f"{deps.pages_url(request)}/"
-        return pages.render(request, root, "viewer_absent.html", 503, home=home)
+        return pages.render(request, root, "viewer_absent.html", 503, home=deps.home(request))
     return _file(request, installed, installed.index, "no-store")
 
 
