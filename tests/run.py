@@ -25,6 +25,7 @@ PEERS: Final = {
     "zbarimg": "zbar-tools",
     "node": "nodejs",
     "npm": "npm",
+    "chromium": "chromium",
     "Orthanc": "orthanc-dicomweb",
 }
 NPM: Final = Path(__file__).with_name("interop") / "npm"

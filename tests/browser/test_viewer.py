@@ -1,126 +1,35 @@
-"""OHIF in a real browser against real studies, from signing in to an upload.
+"""OHIF in a real browser against real studies, from a search to a session that ends.
 
-One browser goes through all of it, as a person would: to load the viewer anew for each
-test would take minutes. It runs on demand: LIENTHONG_TEST_BROWSER=1 with Chromium installed.
+The tests build on each other, as a day's work does: see `conftest`.
 """
 
-import csv
 import json
-import os
-import re
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 from pydicom import dcmread
 
-from tests.fixtures import programs
-from tests.fixtures.browser import Watched, watched
+from tests.browser.conftest import PASSWORD, SHARED
+from tests.fixtures.browser import PATIENCE_MS, Watched, shades
 from tests.fixtures.serving import Serving
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "dicom"
-PASSWORD = "mưa rào tháng sáu"
-AN = ("NGUYỄN^VĂN AN", "BN0001")
-
-# what → (a file of its series, patient name and ID for what was made anonymous)
-STUDIES: Mapping[str, tuple[str, tuple[str, str] | None]] = {
-    "CT": ("dcm_qa_ct/S3010__I10", AN),
-    "DX": ("highdicom/dx_image.dcm", AN),
-    "MR": ("dcm_qa_uih/00000001.dcm", ("TRẦN^THỊ ĐẸP", "BN0002")),
-    "US": ("pydicom/examples_ybr_color.dcm", None),
-    "PDF": ("dcmjs-dimse/pdf.dcm", None),
-    "SR": ("pydicom/reportsi.dcm", None),
-    "enhanced": ("dcm_qa_enh/IM_0027_fMAP.dcm", None),
-}
 UPLOADED = "pydicom/CT_small.dcm"
+WHITE = 200
 
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore::UserWarning:pydicom"),
-    pytest.mark.skipif("LIENTHONG_TEST_BROWSER" not in os.environ, reason="runs on demand"),
-    pytest.mark.skipif(not programs.find("chromium"), reason="chromium is not installed"),
-    pytest.mark.skipif(not programs.find("npm"), reason="npm is not installed: no OHIF"),
-    pytest.mark.skipif(not SHARED.is_dir(), reason="the shared DICOM files are not there"),
 ]
 
 
-def series_of(file: str) -> list[Path]:
-    """Return the files of the series that `file` of the shared set is of, each object once."""
-    with (SHARED / "MANIFEST.tsv").open(encoding="utf-8") as manifest:
-        rows = [*csv.DictReader(manifest, delimiter="\t")]
-    [uid] = [row["SeriesInstanceUID"] for row in rows if row["file"] == file]
-    objects: dict[str, str] = {}
-    for row in sorted(rows, key=lambda row: row["file"] != file):
-        if row["SeriesInstanceUID"] == uid:
-            objects.setdefault(row["SOPInstanceUID"], row["file"])
-    return [SHARED / name for name in objects.values()]
-
-
-def put_in(folder: Path) -> dict[str, str]:
-    """Write the studies into `folder`; return their Study Instance UIDs."""
-    uids = {}
-    for what, (file, patient) in STUDIES.items():
-        for number, path in enumerate(series_of(file)):
-            dataset = dcmread(path)
-            if patient:
-                dataset.SpecificCharacterSet = "ISO_IR 192"
-                dataset.PatientName, dataset.PatientID = patient
-            dataset.save_as(folder / f"{what}-{number}.dcm")
-            uids[what] = str(dataset.StudyInstanceUID)
-    return uids
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """A started server with the viewer, and nobody's password."""
-    one_each = {"LIENTHONG_DICOM_PROCESSES": "1", "LIENTHONG_HTTP_PROCESSES": "1"}
-    made = Serving(tmp_path_factory.mktemp("viewer"), one_each)
-    installed = made.run("viewer", "install")
-    assert installed.returncode == 0, installed.stderr
-    try:
-        made.start(patience_s=180)
-        yield made
-    finally:
-        made.stop()
-
-
-@pytest.fixture(scope="module")
-def studies(server: Serving) -> Mapping[str, str]:
-    folder = server.folder / "studies"
-    folder.mkdir()
-    uids = put_in(folder)
-    brought = server.run("import", str(folder))
-    assert " 0 failed" in brought.stdout, brought.stdout + brought.stderr
-    return uids
-
-
-@pytest.fixture(scope="module")
-def person(server: Serving) -> Iterator[Watched]:
-    """Somebody at a browser who opened the link that `serve` printed."""
-    hosts = frozenset({f"127.0.0.1:{server.http_port}", f"127.0.0.1:{server.viewer_port}"})
-    with watched(hosts, server.folder / "pictures") as made:
-        page = made.page
-        page.goto(first_link(server))
-        page.get_by_label("Mật khẩu mới", exact=True).fill(PASSWORD)
-        page.get_by_label("Nhập lại mật khẩu mới").fill(PASSWORD)
-        page.get_by_role("button", name="Đặt mật khẩu và đăng nhập").click()
-        page.wait_for_url(f"{server.url}/")
-        yield made
-
-
-def first_link(server: Serving) -> str:
-    """Return the link that `serve` prints while nobody has a password."""
-    deadline = time.monotonic() + 60
-    while True:
-        found = re.search(r"first sign-in, good once: (\S+)", server.log.read_text())
-        if found:
-            return found[1]
-        assert time.monotonic() < deadline, "no link was printed"
-        time.sleep(0.1)
+@pytest.fixture(scope="module", autouse=True)
+def told_before(server: Serving, person: Watched) -> Iterator[int]:  # noqa: ARG001
+    """How long the server's log was before the first of these tests."""
+    return server.log.stat().st_size
 
 
 def open_study(person: Watched, server: Serving, uid: str) -> Page:
@@ -132,7 +41,7 @@ def open_study(person: Watched, server: Serving, uid: str) -> Page:
 def counter(page: Page, text: str) -> None:
     """Wait until the first viewport says which image it shows."""
     shown = page.locator("[data-cy=viewport-overlay-bottom-right]").first
-    expect(shown).to_contain_text(text, timeout=90_000)
+    expect(shown).to_contain_text(text, timeout=PATIENCE_MS)
 
 
 def drawn(page: Page) -> None:
@@ -150,7 +59,7 @@ def drawn(page: Page) -> None:
           for (let i = 0; i < pixels.length; i += 4) shades.add(pixels[i]);
           return shades.size > 16;
         }""",
-        timeout=90_000,
+        timeout=PATIENCE_MS,
     )
 
 
@@ -189,11 +98,17 @@ def test_ct_scrolls_to_the_last_slice(person: Watched) -> None:
 
 def test_prior_of_the_same_patient_is_offered(person: Watched) -> None:
     page = person.page
-
     panel = page.locator("[data-cy=studyBrowser-panel]")
 
     expect(panel).to_contain_text("06-Feb-2015")
-    expect(panel).to_contain_text("DX")
+    panel.get_by_text("25-Jan-2020").click()
+
+    thumbnails = panel.locator("img")
+    expect(thumbnails).to_have_count(2, timeout=PATIENCE_MS)
+    for number in range(2):
+        expect(thumbnails.nth(number)).to_have_js_property("complete", value=True)
+        expect(thumbnails.nth(number)).not_to_have_js_property("naturalWidth", value=0)
+    person.picture("ct-prior")
     assert person.troubles == []
 
 
@@ -206,7 +121,7 @@ def test_ct_is_reformatted_in_three_planes(person: Watched) -> None:
     overlays = page.locator("[data-cy=viewport-overlay-bottom-right]")
     expect(overlays).to_have_count(3)
     for number, slices in enumerate(("/84", "/512", "/304")):
-        expect(overlays.nth(number)).to_contain_text(slices, timeout=90_000)
+        expect(overlays.nth(number)).to_contain_text(slices, timeout=PATIENCE_MS)
     drawn(page)
     person.picture("ct-mpr")
     assert person.troubles == []
@@ -238,7 +153,7 @@ def test_ultrasound_plays(person: Watched, server: Serving, studies: Mapping[str
     page.click("[data-cy=cine-player-play-pause]")
 
     shown = page.locator("[data-cy=viewport-overlay-bottom-right]").first
-    expect(shown).not_to_contain_text("(1/30)", timeout=60_000)
+    expect(shown).not_to_contain_text("(1/30)", timeout=PATIENCE_MS)
     person.picture("us-cine")
     assert person.troubles == []
 
@@ -274,11 +189,11 @@ def test_pdf_is_shown_in_the_viewer(
         page = open_study(person, server, studies["PDF"])
 
     assert rendered.value.headers["content-type"] == "application/pdf"
-    expect(page.locator("object[type='application/pdf']")).to_be_visible()
-    deadline = time.monotonic() + 60
-    while not any(frame.url.startswith("chrome-extension:") for frame in page.frames):
-        assert time.monotonic() < deadline, "the browser does not show it"
-        page.wait_for_timeout(100)
+    shown = page.locator("object[type='application/pdf']")
+    expect(shown).to_be_visible()
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while sum((found := shades(shown))[WHITE:]) < sum(found) / 5:
+        assert time.monotonic() < deadline, "there is no paper on the screen"
     person.picture("pdf")
     assert person.troubles == []
 
@@ -288,7 +203,7 @@ def test_structured_report_is_shown_as_text(
 ) -> None:
     page = open_study(person, server, studies["SR"])
 
-    expect(page.get_by_text("Document Title").first).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("Document Title").first).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_text("Report Text:").first).to_be_visible()
     person.picture("sr")
     assert person.troubles == []
@@ -299,13 +214,18 @@ def test_viewers_own_list_finds_a_name_without_accents(
 ) -> None:
     page = person.page
     page.goto(f"{server.url}/viewer")
-    expect(page.get_by_text(f"1-{len(studies)} of {len(studies)}")).to_be_visible(timeout=90_000)
+    expect(page.get_by_role("columnheader", name="Người bệnh")).to_be_visible(timeout=PATIENCE_MS)
+    rows = page.locator("table tbody").last.locator("tr")
+    expect(rows.nth(len(studies) - 1)).to_be_visible(timeout=PATIENCE_MS)
 
     page.locator("table input").first.fill("tran thi dep")
 
-    expect(page.get_by_text("1-1 of 1")).to_be_visible(timeout=60_000)
-    expect(page.locator("table tbody").last).to_contain_text("TRẦN")
+    expect(page.get_by_text("1-1 of 1")).to_be_visible(timeout=PATIENCE_MS)
+    expect(rows).to_contain_text(["TRẦN, THỊ ĐẸP"])
     person.picture("viewer-list")
+    rows.first.dblclick()
+    page.wait_for_url(f"**/viewer?*{studies['MR']}*")
+    counter(page, "(1/17)")
     assert person.troubles == []
 
 
@@ -328,6 +248,62 @@ def test_study_is_uploaded_from_the_viewer(person: Watched, server: Serving) -> 
     assert person.troubles == []
 
 
+def test_nothing_of_all_that_was_refused(
+    server: Serving, person: Watched, told_before: int
+) -> None:
+    with server.log.open(encoding="utf-8") as log:
+        log.seek(told_before)
+        lines = [json.loads(line) for line in log if line[:1] == "{"]
+    answered = [line for line in lines if line["event"] == "http_request"]
+
+    assert len(answered) > 100
+    assert [line for line in answered if line["http_status"] >= 400] == []
+    assert [line["event"] for line in lines if line["level"] in {"ERROR", "CRITICAL"}] == []
+    assert person.requests > 100
+    assert person.troubles == []
+
+
+def test_session_that_ends_leaves_the_images_and_leads_back(
+    person: Watched, server: Serving, studies: Mapping[str, str]
+) -> None:
+    page = open_study(person, server, studies["CT"])
+    counter(page, "(1/58)")
+    beside = page.context.new_page()
+    beside.goto(f"{server.url}/")
+    beside.get_by_role("button", name="Đăng xuất").click()
+    beside.wait_for_url(f"{server.url}/login")
+    beside.close()
+    until_refused(page, server)
+
+    page.locator("[data-cy=studyBrowser-panel]").get_by_text("25-Jan-2020").click()
+
+    bar = page.locator("#lienthong-session")
+    expect(bar).to_contain_text("Phiên đăng nhập đã hết.", timeout=PATIENCE_MS)
+    counter(page, "(1/58)")
+    person.picture("session-over")
+    with page.expect_popup() as opened:
+        bar.get_by_role("link", name="Đăng nhập lại").click()
+    form = opened.value
+    form.get_by_label("Tên đăng nhập").fill("admin")
+    form.get_by_label("Mật khẩu").fill(PASSWORD)
+    form.get_by_role("button", name="Đăng nhập").click()
+    expect(form.get_by_role("heading", name="Đã đăng nhập lại")).to_be_visible()
+    form.close()
+    expect(bar).to_have_count(0, timeout=PATIENCE_MS)
+    counter(page, "(1/58)")
+    assert {trouble[:3] for trouble in person.troubles} == {"401"}
+    person.troubles.clear()
+
+
+def until_refused(page: Page, server: Serving) -> None:
+    """Wait until DICOMweb does not know the session any more: it remembers for a moment."""
+    deadline = time.monotonic() + 60
+    address = f"http://127.0.0.1:{server.viewer_port}/dicom-web/studies?limit=1"
+    while page.request.get(address).status != 401:
+        assert time.monotonic() < deadline, "the session goes on"
+        time.sleep(0.1)
+
+
 def test_who_signs_out_is_out_of_the_viewer_too(person: Watched, server: Serving) -> None:
     page = person.page
     page.goto(f"{server.url}/")
@@ -337,15 +313,13 @@ def test_who_signs_out_is_out_of_the_viewer_too(person: Watched, server: Serving
     page.goto(f"http://127.0.0.1:{server.viewer_port}/")
 
     page.wait_for_url(f"{server.url}/login?*")
-    assert person.requests > 100
     assert person.troubles == []
 
 
-def test_server_refused_nothing_of_all_that(server: Serving, person: Watched) -> None:
-    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line[:1] == "{"]
-    answered = [line for line in lines if line["event"] == "http_request"]
+def test_no_secret_was_ever_in_an_address(person: Watched) -> None:
+    visited = person.visited()
+    secrets = [cookie["value"] for cookie in person.page.context.cookies()]
 
-    assert len(answered) > 100
-    assert [line for line in answered if line["http_status"] >= 400] == []
-    assert [line["event"] for line in lines if line["level"] in {"ERROR", "CRITICAL"}] == []
-    assert person.troubles == []
+    assert len(visited) > 10
+    assert [one for one in visited if "/enter" in one or "code=" in one] == []
+    assert [one for one in visited if any(len(it) > 8 and it in one for it in secrets)] == []
