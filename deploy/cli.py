@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "viewer": Later("viewer:app", "The image viewer (OHIF) for browsers."),
     "quarantine": Later("holding:app", "Objects that were received and kept aside."),
     "commitment": Later("commitments:app", "Storage commitments that are not reported yet."),
-    "compression": Later("compression:app", "What lossless compression would save."),
+    "compression": Later("compression:app", "Lossless compression of what lies in the archive."),
     "job": Later("jobs:app", "Work that waits, or that only a person can free."),
     "hl7": Later("hl7:app", "HL7 messages: what came, what waits to be sent."),
     "worklist": Later("worklist:app", "The worklists of consoles."),

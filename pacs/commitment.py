@@ -1,7 +1,9 @@
 """Whether we can vouch for SOP Instances: what is held is read again (PS3.4 Annex J).
 
 A row of the index is no proof. An instance is committed when its bytes in the
-object store have the SHA-256 that was taken at reception.
+object store have the SHA-256 that was taken at reception; of one that was compressed since,
+the SHA-256 that was taken when the received dataset had been made again of it
+(`pacs.compressing`).
 """
 
 import hashlib

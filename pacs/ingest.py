@@ -26,7 +26,7 @@ from typing import Final
 from pacs import charsets, header, part10
 from pacs.part10 import Head, Provenance
 from ris import news
-from storage.archive import attributes, custom, incidents, instances, quarantine
+from storage.archive import attributes, compressions, custom, incidents, instances, quarantine
 from storage.archive.incidents import Incident, Kind
 from storage.archive.model import Custom, Outcome, ReceivedInstance, Verdict
 from storage.archive.quarantine import Held, Reason
@@ -381,8 +381,17 @@ def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
         if done.held and one.member is None:
             quarantine.hold(session, _held(one, outcome))
         ingested.append(done)
-    incidents.note(session, _unread([*zip(examined, ingested, strict=True)]))
+    pairs = [*zip(examined, ingested, strict=True)]
+    incidents.note(session, _unread(pairs))
+    compressions.came_again(session, dict(_again(pairs)), utc_now())
     return ingested
+
+
+def _again(done: Sequence[tuple[Examined, Ingested]]) -> Iterator[tuple[str, str]]:
+    """Yield SOP Instance UID and key of objects that are held already."""
+    for one, became in done:
+        if became.verdict is Verdict.DUPLICATE and one.sound is not None:
+            yield one.sound["SOPInstanceUID"], one.placed.key
 
 
 def _unread(done: Sequence[tuple[Examined, Ingested]]) -> list[Incident]:

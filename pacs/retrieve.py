@@ -1,8 +1,9 @@
 """How a stored SOP Instance is read again: whole, in pieces, or in another transfer syntax.
 
 What was received is what is given back, but for attributes that were corrected since
-(`pacs.correcting`): `outgoing` and `dataset_as` are for those who ask, the others read what
-is kept. Every whole read is compared with the
+(`pacs.correcting`), and for pixels that were compressed without loss since, which can be
+undone (`pacs.reversible`): `outgoing` and `dataset_as` are for those who ask, the others read
+what is kept. Every whole read is compared with the
 hash taken at reception, so a rotten byte is an error and never a picture. Where a fast
 checksum is known that was taken when the hash was right (`pacs.series_metadata`), it
 serves as well, at a fortieth of the cost.
@@ -14,7 +15,7 @@ from typing import Final
 
 from xxhash import xxh3_128, xxh3_128_digest
 
-from pacs import contexts, correcting, header, transcode
+from pacs import contexts, correcting, header, reversible, transcode
 from storage.archive.model import StoredInstance
 from storage.base.errors import NotSupported, StoreUnavailable
 from storage.objects.store import ObjectStore
@@ -87,10 +88,35 @@ def outgoing(store: ObjectStore, instance: StoredInstance, checksum: bytes = b""
         What was corrected cannot be written into it.
     """
     dataset = read_dataset(store, instance, checksum)
+    return _corrected(dataset, instance, instance.transfer_syntax_uid)
+
+
+def _corrected(dataset: bytes, instance: StoredInstance, transfer_syntax_uid: str) -> bytes:
     if not instance.correction:
         return dataset
     correction = correcting.read(instance.correction)
-    return correcting.corrected(dataset, instance.transfer_syntax_uid, correction)
+    return correcting.corrected(dataset, transfer_syntax_uid, correction)
+
+
+def received_dataset(store: ObjectStore, instance: StoredInstance) -> bytes:
+    """Return the dataset as it was received, also of one that lies compressed since.
+
+    Raises
+    ------
+    StoreUnavailable
+        The store does not answer, or the bytes are not those that were put.
+    NotSupported, Malformed
+        What comes out is not what was received; nobody saw that when it was compressed.
+    """
+    dataset = read_dataset(store, instance)
+    if not instance.received_transfer_syntax_uid:
+        return dataset
+    rest = store.read(instance.object_key, instance.dataset_offset + instance.dataset_size)
+    compressed = reversible.Compressed(dataset, rest)
+    received = reversible.restore(compressed, instance.transfer_syntax_uid)
+    if hashlib.sha256(received).hexdigest() != instance.received_sha256:
+        raise rotten(instance)
+    return received
 
 
 def outgoing_pieces(
@@ -169,6 +195,9 @@ def dataset_as(
     dataset = outgoing(store, instance)
     if instance.transfer_syntax_uid in accepted:
         return instance.transfer_syntax_uid, dataset
+    received = instance.received_transfer_syntax_uid
+    if received in accepted and received == next(iter(_in_order(accepted)), ""):
+        return received, _corrected(received_dataset(store, instance), instance, received)
     stored, reasons = instance.transfer_syntax_uid, []
     for target in _in_order(accepted):
         if lossy or not transcode.is_derived(stored, target):

@@ -51,6 +51,21 @@ def rewrite(
     return _Encoder(plain, target, changes).encode(_without_icons(events))
 
 
+def encapsulated(tag: int, codestreams: Codestreams) -> Iterator[bytes]:
+    """Yield pixel data, each codestream one fragment behind a Basic Offset Table (PS3.5 A.4)."""
+    padded = [even(codestream, b"\0") for codestream in codestreams]
+    offsets, at = [], 0
+    for fragment in padded:
+        offsets.append(at)
+        at += len(fragment) + _BYTE
+    table = struct.pack(f"<{len(offsets)}I", *offsets) if offsets[-1] <= _MAX_OFFSET else b""
+    yield struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, b"OB", 0, UNDEFINED)
+    for item in (table, *padded):
+        yield struct.pack("<HHI", ITEM >> 16, ITEM & 0xFFFF, len(item))
+        yield item
+    yield struct.pack("<HHI", SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
+
+
 def even(value: bytes, padding: bytes) -> bytes:
     """Return a value with an even length (PS3.5 7.1.1)."""
     return value + padding * (len(value) % 2)
@@ -130,21 +145,7 @@ class _Encoder:
                 yield self._start(changed, vr, len(value))
                 yield swapped(value, word) if self._target.big_endian else value
             elif change is not None:
-                yield from self._fragments(changed, change)
-
-    def _fragments(self, tag: int, codestreams: Codestreams) -> Iterator[bytes]:
-        """Write each codestream as one fragment behind a Basic Offset Table (PS3.5 A.4)."""
-        padded = [even(codestream, b"\0") for codestream in codestreams]
-        offsets, at = [], 0
-        for fragment in padded:
-            offsets.append(at)
-            at += len(fragment) + _BYTE
-        table = struct.pack(f"<{len(offsets)}I", *offsets) if offsets[-1] <= _MAX_OFFSET else b""
-        yield self._start(tag, b"OB", UNDEFINED)
-        for item in (table, *padded):
-            yield self._delimiter(ITEM, len(item))
-            yield item
-        yield self._delimiter(SEQUENCE_END, 0)
+                yield from encapsulated(changed, change)
 
     def _event(self, event: Event) -> Iterator[bytes]:
         kind, tag, vr, start, length, codec = event

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from pacs import contexts, decoding
+from pacs.compressing import Compressing, Pace
 from pacs.ingest import BATCH, Ingest
 from pacs.scp import commitment, models, performed, workitem_events, workitems, worklist
 from pacs.scp.acceptor import Acceptance
@@ -58,6 +59,7 @@ PACE_S: Final = 0.1
 TELLERS: Final = 3
 """Threads that tell peers of events: one that waits for a dead peer does not stop the others."""
 FORGET_S: Final = 3600.0
+COMPRESS_S: Final = 15.0
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
 
@@ -303,8 +305,21 @@ def _attend_peers(
     telling = teller(settings, engine)
     for _ in range(TELLERS):
         _beside("workitem_events", telling.run_once, stop)
+    _beside(
+        "compression",
+        partial(compressing(settings, engine, store).run_once, stop),
+        stop,
+        idle_s=COMPRESS_S,
+    )
     keep = timedelta(days=settings.workitem_keep_days)
     _beside("workitems", partial(_forget, engine, keep), stop, idle_s=FORGET_S)
+
+
+def compressing(settings: Settings, engine: Engine, store: ObjectStore) -> Compressing:
+    """Return who compresses what lies in the archive by the rules, if there are any."""
+    settle = timedelta(seconds=settings.settle_s if store.settles else 0)
+    pace = Pace(max(timedelta(days=settings.compression_keep_days), settle))
+    return Compressing(engine, store, settings.data_dir / "compressing", pace)
 
 
 def _forget(engine: Engine, keep: timedelta) -> int:

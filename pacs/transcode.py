@@ -158,9 +158,9 @@ def _transcoded(dataset: bytes, source: str, target: str, decoders: Decoders | N
     found = header.Header(scanner, codec_of(source, plain))
     changes: Changes = {}
     if target not in contexts.NATIVE:
-        changes = _recoded(found, plain, target, decoders)
+        changes = recoded(found, plain, target, decoders)
     elif source not in contexts.NATIVE and scanner.pixel_data is not None:
-        changes = _decoded(found, plain, decoders)
+        changes = decoded(found, plain, decoders)
     parts = rewriting.rewrite(plain, events, codec_of(target, b""), changes)
     if target != contexts.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         return b"".join(parts)
@@ -170,8 +170,14 @@ def _transcoded(dataset: bytes, source: str, target: str, decoders: Decoders | N
 # --- to native pixels
 
 
-def _decoded(found: Header, plain: bytes, decoders: Decoders | None) -> Changes:
-    """Decode every frame; return what becomes of the Image Pixel module."""
+def decoded(found: Header, plain: bytes, decoders: Decoders | None = None) -> Changes:
+    """Decode every frame; return what becomes of the Image Pixel module.
+
+    Raises
+    ------
+    NotSupported, Malformed
+        As `transcode`.
+    """
     pixels = found.pixel_data
     if pixels is None or not pixels.encapsulated:
         raise Malformed("(7FE0,0010) is not encapsulated, which its transfer syntax demands")
@@ -209,8 +215,8 @@ def _joined(image: ImagePixel, decoded: Sequence[Decoded]) -> bytes:
 # --- to codestreams
 
 
-def _recoded(found: Header, plain: bytes, target: str, decoders: Decoders | None) -> Changes:
-    """Encode every frame; return what becomes of the Image Pixel module."""
+def recoded(found: Header, plain: bytes, target: str, decoders: Decoders | None = None) -> Changes:
+    """Encode every frame; return what becomes of the Image Pixel module; errors as `decoded`."""
     pixels = found.pixel_data
     if pixels is None:
         raise NotSupported("it has no pixel data")

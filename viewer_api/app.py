@@ -17,6 +17,7 @@ from ris.hl7 import metrics as hl7_metrics
 from ris.releases import releasing
 from ris.workitems.events import CHANNEL
 from storage.access.sessions import Audience
+from storage.archive import compressions
 from storage.base.clock import utc_now
 from storage.base.errors import ImagingError
 from storage.base.settings import Settings
@@ -72,6 +73,12 @@ from viewer_api.viewer import entering, serving
 from viewer_api.web import assets, opening, signing_in, studies
 
 log = logging.getLogger(__name__)
+
+_COMPRESSION: Final = {
+    "compressed": "Instances that lie compressed by a rule",
+    "bytes_before": "Bytes of their datasets as received",
+    "bytes_after": "Bytes of their compressed datasets",
+}
 
 # asked for most often first: the router tries one after the other
 DICOMWEB: Final = (
@@ -218,5 +225,7 @@ def _gauges(spool: Spool, engine: Engine) -> Iterator[Metric]:
     try:
         with transaction(engine) as session:
             yield from list(hl7_metrics.waiting(session, utc_now()))
+            for name, value in compressions.totals(session).items():
+                yield GaugeMetricFamily(f"lienthong_compression_{name}", _COMPRESSION[name], value)
     except ImagingError as error:
         log.warning("figures_incomplete", extra={"reason": str(error)})

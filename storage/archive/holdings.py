@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import CollectionAggregate, Text, any_, literal, select
+from sqlalchemy import CollectionAggregate, Text, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from storage.archive import patients, tables
+from storage.archive.compression_tables import compressions
 from storage.archive.model import ReceivedInstance
 from storage.archive.patients import Identifier, Patient
 from storage.archive.rows import Value
@@ -46,7 +47,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What decides about another instance with the same SOP Instance UID."""
+    """What decides about another instance with the same SOP Instance UID, as it was received."""
 
     study_instance_uid: str
     series_instance_uid: str
@@ -86,16 +87,18 @@ def _uids(received: Sequence[ReceivedInstance], keyword: str) -> CollectionAggre
 
 def _instances(session: Session, received: Sequence[ReceivedInstance]) -> dict[str, Known]:
     instances, series, studies = tables.instances.c, tables.series.c, tables.studies.c
+    was = compressions.c
     found = session.execute(
         select(
             instances.sop_instance_uid,
             studies.study_instance_uid,
             series.series_instance_uid,
-            instances.transfer_syntax_uid,
-            instances.dataset_sha256,
+            func.coalesce(was.transfer_syntax_uid, instances.transfer_syntax_uid),
+            func.coalesce(was.dataset_sha256, instances.dataset_sha256),
         )
         .join(tables.series, series.id == instances.series_ref)
         .join(tables.studies, studies.id == series.study_ref)
+        .outerjoin(compressions, was.instance_ref == instances.id)
         .where(instances.sop_instance_uid == _uids(received, "SOPInstanceUID"))
     )
     return {uid: Known(*facts) for uid, *facts in found}

@@ -9,7 +9,7 @@ same batch recorded twice changes nothing the second time.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import func, select
 
@@ -24,6 +24,7 @@ from storage.archive import (
     writing,
 )
 from storage.archive.attributes import REQUIRED, of_level, visible
+from storage.archive.compression_tables import compressions
 from storage.archive.holdings import Known, Series, Study
 from storage.archive.incidents import Incident, Kind
 from storage.archive.matching import Reach
@@ -41,7 +42,7 @@ _RETRIEVE_KEYS: Final = tuple(
     visible(Level.IMAGE)[keyword]
     for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 )
-_LOCATED: Final = (
+LOCATED: Final = (
     tables.studies.c.study_instance_uid,
     tables.series.c.series_instance_uid,
     tables.instances.c.sop_instance_uid,
@@ -53,7 +54,11 @@ _LOCATED: Final = (
     tables.instances.c.dataset_size,
     tables.instances.c.dataset_sha256,
     (tables.studies.c.correction + tables.studies.c.order_correction).label("correction"),
+    func.coalesce(compressions.c.transfer_syntax_uid, "").label("received_transfer_syntax_uid"),
+    func.coalesce(compressions.c.dataset_sha256, "").label("received_sha256"),
 )
+"""Columns of a `StoredInstance`, with `compressions` outer-joined."""
+_NAMES: Final = tuple(column.name for column in LOCATED)
 _PATIENT_KEYWORDS: Final = tuple(row.keyword for row in of_level(Level.PATIENT) if row.received)
 _NOTICED: Final = {
     Kind.PATIENT_CONFLICT: "the same Patient ID came with another name or birth date",
@@ -114,10 +119,11 @@ def locate(session: Session, keys: Mapping[str, str]) -> list[StoredInstance]:
         raise Malformed("a retrieval names a Patient ID or UIDs")
     series, studies = tables.series, tables.studies
     statement = (
-        select(*_LOCATED)
+        select(*LOCATED)
         .select_from(tables.instances)
         .join(series, series.c.id == tables.instances.c.series_ref)
         .join(studies, studies.c.id == series.c.study_ref)
+        .outerjoin(compressions, compressions.c.instance_ref == tables.instances.c.id)
         .where(*conditions)
         .order_by(
             studies.c.id,
@@ -127,7 +133,12 @@ def locate(session: Session, keys: Mapping[str, str]) -> list[StoredInstance]:
             tables.instances.c.id,
         )
     )
-    return [StoredInstance(**row) for row in session.execute(statement).mappings()]
+    return [*map(stored_of, session.execute(statement).mappings())]
+
+
+def stored_of(row: Mapping[Any, Any]) -> StoredInstance:
+    """Return the instance of a row that has the columns of `LOCATED`."""
+    return StoredInstance(**{name: row[name] for name in _NAMES})
 
 
 def _check(one: ReceivedInstance) -> None:

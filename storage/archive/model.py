@@ -129,6 +129,10 @@ class StoredInstance:
     correction: str = ""
     """JSON objects, keyword → text, one after another: what goes out in place of what the object
     says; '' as it is."""
+    received_transfer_syntax_uid: str = ""
+    """Of one that lies compressed, as it was received; else ''."""
+    received_sha256: str = ""
+    """The same of its dataset."""
 
     @property
     def version(self) -> str:

@@ -106,7 +106,7 @@ def adopt(session: Session, state: State, key: str, now: datetime) -> bool:
     Return False, with nothing changed, when the series is not in that state any more, or
     the key was announced too long ago.
     """
-    if key and not _still_announced(session, key, now):
+    if key and not still_announced(session, key, now):
         return False
     before = session.scalar(
         select(_SERIES.metadata_key)
@@ -134,7 +134,8 @@ def adopt(session: Session, state: State, key: str, now: datetime) -> bool:
     return True
 
 
-def _still_announced(session: Session, key: str, now: datetime) -> bool:
+def still_announced(session: Session, key: str, now: datetime) -> bool:
+    """Return whether a key may be adopted; it cannot be deleted before this transaction ends."""
     announced = select(_DISUSED.c.noticed_at).where(_DISUSED.c.object_key == key)
     noticed_at = session.scalar(announced.with_for_update())
     return noticed_at is not None and now - noticed_at < ADOPT_WITHIN

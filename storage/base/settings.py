@@ -190,6 +190,8 @@ class Settings(BaseSettings):
     """Receiving stops with A700 before the disk has less than this free."""
     settle_s: Annotated[float, Field(ge=0)] = 600.0
     """How long a received object is kept in the spool after an S3 store took it."""
+    compression_keep_days: Annotated[float, Field(ge=0, le=36500)] = 30.0
+    """How long a received object is kept after a compressed one took its place by a rule."""
     series_settle_s: Annotated[float, Field(ge=0)] = 5.0
     """How long a series must not have changed before its metadata object is made."""
 

@@ -1,6 +1,6 @@
 """Object keys come from our own hash, never from a peer's text.
 
-    instance      aa/bb/<study>/<object>
+    instance      aa/bb/<study>/<object>       as received, or in another encoding
     pack          aa/<pack>                    small instances, many to an object
     metadata      aa/bb/<study>/<part of its hash>    of a series; can be made again
     document      aa/bb/<report>/<part of its hash>   the signed paper of a report
@@ -47,6 +47,20 @@ def instance_key(study_instance_uid: str, transfer_syntax_uid: str, dataset_sha2
     """Return the key of a SOP Instance whose dataset bytes have `dataset_sha256` (hex)."""
     content = hashlib.sha256(f"{transfer_syntax_uid}\n{dataset_sha256}".encode()).hexdigest()
     return f"{_study_folder(study_instance_uid)}/{content}"
+
+
+def replacement_key(study_instance_uid: str, attempt: str) -> str:
+    """Return a key for the same SOP Instance in another encoding.
+
+    `attempt` is a text of ours that is never used twice: so is the key, and what was deleted
+    under it is never taken for what was put later.
+    """
+    return f"{_study_folder(study_instance_uid)}/{hashlib.sha256(attempt.encode()).hexdigest()}"
+
+
+def is_pack(key: str) -> bool:
+    """Tell whether a key is that of an object with many instances."""
+    return key.count("/") == 1
 
 
 def metadata_key(study_instance_uid: str, sha256: str) -> str:
