@@ -233,11 +233,12 @@ def _make(doing: _Doing) -> Applied:
     row.state = transitions.STATE_AFTER[effect]
     _put_steps(drawn.steps, effect)
     _sign(doing, row)
-    together.write(doing.session, [row, drawn.procedure, *drawn.steps])
+    status, sender = ORDER_STATUS[OrderState(row.state)], doing.context.sender
+    told = [] if awaits else [outbox.status_event(row.id, status, caused_by=sender)]
+    together.write(doing.session, [row, drawn.procedure, *drawn.steps, *told])
     if awaits:
         doing.notes.append("cancelled before it came: remembered")
     else:
-        outbox.enqueue_status(doing.session, row.id, ORDER_STATUS[OrderState(row.state)])
         _tell_sharers(doing, row, drawn.procedure)
         _tell_unschedulable(doing, row, drawn.steps, settled=False)
         appointments.meet(doing.session, row)
@@ -333,9 +334,9 @@ def _finish(doing: _Doing, row: OrderRow, effect: Effect) -> None:
     session.flush()
     state = transitions.STATE_AFTER.get(effect)
     if effect in _TAKING or not whole:
-        orders.follow_steps(session, row)
+        orders.follow_steps(session, row, doing.context.sender)
     elif state is not None:
-        orders.set_state(session, row, state)
+        orders.set_state(session, row, state, doing.context.sender)
     _sign(doing, row)
     session.flush()
     steps = contents.steps_of(session, row)

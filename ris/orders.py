@@ -214,23 +214,26 @@ def mark_reported(session: Session, order_id: int, at: datetime | None) -> None:
         set_state(session, row, OrderState.REPORTED)
 
 
-def follow_steps(session: Session, row: OrderRow) -> None:
-    """Set the state of an order by its steps."""
+def follow_steps(session: Session, row: OrderRow, caused_by: str = "") -> None:
+    """Set the state of an order by its steps; `caused_by` as in `set_state`."""
     statement = select(StepRow.status).where(StepRow.order_ref == row.id)
     statuses = [StepStatus(status) for status in session.scalars(statement)]
     state = transitions.state_of(statuses, reported=row.reported_at is not None)
-    set_state(session, row, state)
+    set_state(session, row, state, caused_by)
 
 
-def set_state(session: Session, row: OrderRow, state: OrderState) -> None:
-    """Change the state of an order, and tell others of it."""
+def set_state(session: Session, row: OrderRow, state: OrderState, caused_by: str = "") -> None:
+    """Change the state of an order, and tell others of it.
+
+    `caused_by` is the sender whose message asked for it, '' where it happened here.
+    """
     if row.state == state:
         return
     told = row.state and ORDER_STATUS[OrderState(row.state)] == ORDER_STATUS[state]
     row.state, row.changed_at = state, utc_now()
     session.flush()
     if not told:
-        outbox.enqueue_status(session, row.id, ORDER_STATUS[state])
+        outbox.enqueue_status(session, row.id, ORDER_STATUS[state], caused_by=caused_by)
 
 
 def _orders(session: Session, *conditions: ColumnElement[bool]) -> Sequence[Order]:

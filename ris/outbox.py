@@ -25,6 +25,8 @@ class OrderEventRow(Base):
     order_id: Mapped[int]
     control: Mapped[str]
     status: Mapped[str]
+    caused_by: Mapped[str] = mapped_column(server_default="")
+    """The sender whose message it is the effect of; '' where it happened here."""
     happened_at: Mapped[Instant]
     told_at: Mapped[datetime | None] = mapped_column(default=None)
 
@@ -44,21 +46,29 @@ class OrderEvent:
     status: str
     """ORC-5: ``SC`` scheduled, ``IP``, ``CM``, ``CA``, ``DC``, ``A`` some results, ``HD`` …"""
     happened_at: datetime
+    caused_by: str = ""
+    """The sender whose message it is the effect of, which knows it; '' where it happened here."""
 
 
 def enqueue_status(
-    session: Session,
-    order_id: int,
-    status: str,
-    at: datetime | None = None,
-    *,
-    control: str = "SC",
+    session: Session, order_id: int, status: str, *, control: str = "SC", caused_by: str = ""
 ) -> None:
-    """Write down that an order has `status` (ORC-5) now; `at` is aware, the present when None."""
-    row = OrderEventRow(
-        order_id=order_id, control=control, status=status, happened_at=at or utc_now()
+    """Write down that an order has `status` (ORC-5) now."""
+    session.add(status_event(order_id, status, control=control, caused_by=caused_by))
+
+
+def status_event(
+    order_id: int, status: str, *, control: str = "SC", caused_by: str = ""
+) -> OrderEventRow:
+    """Return that event, to be written together with its order."""
+    return OrderEventRow(
+        order_id=order_id,
+        control=control,
+        status=status,
+        caused_by=caused_by,
+        happened_at=utc_now(),
+        told_at=None,
     )
-    session.add(row)
 
 
 def untold(session: Session, limit: int) -> Sequence[OrderEvent]:
@@ -71,7 +81,7 @@ def untold(session: Session, limit: int) -> Sequence[OrderEvent]:
         .with_for_update(skip_locked=True)
     )
     return [
-        OrderEvent(row.id, row.order_id, row.control, row.status, row.happened_at)
+        OrderEvent(row.id, row.order_id, row.control, row.status, row.happened_at, row.caused_by)
         for row in session.scalars(statement)
     ]
 

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, select, text
 from ris import identity, patients, telling, visits
 from ris.model import Rules
 from ris.requests import Applied, Context, Identifier, PatientRequest, VisitRequest
-from ris.tables import IdentifierRow, PatientChangeRow, PatientRow
+from ris.tables import IdentifierRow, PatientRow
 from storage.archive import incidents
 from storage.archive.incidents import Incident, Kind
 from storage.base.clock import utc_now
@@ -245,18 +245,12 @@ def _add(
     request: PatientRequest | None = None,
 ) -> tuple[PatientRow, IdentifierRow, bool]:
     """Make a patient with what is told of it; return also whether anything is."""
-    patient_id, identifier_id, change_id = together.take(
-        session, PatientRow, IdentifierRow, PatientChangeRow
-    )
-    patient, change = telling.introduced(context, patient_id, request)
+    patient_id, identifier_id = together.take(session, PatientRow, IdentifierRow)
+    patient, changes = telling.introduced(context, patient_id, request)
     row = _identifier(context, patient_id, identifier, identifies=True, at=FIRST)
     row.id = identifier_id
-    if change is None:
-        together.write(session, [patient, row])
-    else:
-        change.id = change_id
-        together.write(session, [patient, row, change])
-    return patient, row, change is not None
+    together.write(session, [patient, row, *changes])
+    return patient, row, bool(changes)
 
 
 def _add_others(

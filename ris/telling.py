@@ -183,7 +183,7 @@ def take_back(session: Session, path: Sequence[PatientRow], told_of: Sequence[in
 
 def introduced(
     context: Context, patient_id: int, request: PatientRequest | None
-) -> tuple[PatientRow, PatientChangeRow | None]:
+) -> tuple[PatientRow, Sequence[PatientChangeRow]]:
     """Return a new patient as a message tells of it, and the change that this is, if it is one."""
     now = utc_now()
     row = PatientRow(
@@ -200,7 +200,7 @@ def introduced(
     taken, _ = judged(told(request), BLANK) if request else ({}, [])
     news = {name: value for name, value in taken.items() if value != BLANK[name]}
     _show(row, {**BLANK, **news})
-    return row, _change(context, patient_id, patient_id, news) if news else None
+    return row, [_change(context, patient_id, patient_id, news)] if news else []
 
 
 def _record(

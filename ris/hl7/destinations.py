@@ -50,6 +50,9 @@ class Style:
     """Only orders of these senders; empty: of all."""
     statuses: tuple[str, ...] = ()
     """Only these values of ORC-5; empty: all."""
+    echo: bool = False
+    """Also what the message of an order's own sender did to it (an order was scheduled, cancelled);
+    else only what happened here."""
     tls: bool = False
     tls_ca: str = ""
     """PEM file of the authority of its certificate; '' those of the system."""

@@ -23,6 +23,8 @@ from storage.db.engine import Engine, Session, transaction
 log = logging.getLogger(__name__)
 
 BATCH: Final = 100
+STATUS_CHANGED: Final = "SC"
+"""ORC-1 (HL7 table 0119)."""
 _ONLY_ONE: Final = text("SELECT pg_try_advisory_xact_lock(4743210021)")
 
 
@@ -35,12 +37,13 @@ def tell(engine: Engine, zone: tzinfo, limit: int = BATCH) -> int:
         if not events:
             return 0
         known = destinations.list_all(session)
-        news = _news(session, events) if known else {}
+        wanted = [one for one in events if any(wants(to.style, one) for to in known)]
+        news = _news(session, wanted)
         drafts = [
             _draft(news[event.id], one, event, zone)
-            for event in events
+            for event in wanted
             for one in known
-            if event.id in news and concerns(one.style, news[event.id])
+            if event.id in news and wants(one.style, event) and concerns(one.style, news[event.id])
         ]
         outgoing.enqueue(session, drafts)
         outbox.mark_told(session, [event.id for event in events])
@@ -49,10 +52,18 @@ def tell(engine: Engine, zone: tzinfo, limit: int = BATCH) -> int:
     return len(events)
 
 
+def wants(style: Style, event: OrderEvent) -> bool:
+    """Whether a destination wants to know of what happened.
+
+    The sender of an order knows what its own message did; what it could not do it is told.
+    """
+    echo = bool(event.caused_by) and event.control == STATUS_CHANGED
+    return (style.echo or not echo) and (not style.statuses or event.status in style.statuses)
+
+
 def concerns(style: Style, news: OrderNews) -> bool:
-    """Whether a destination wants to know of it."""
-    from_there = not style.senders or news.order.sender in style.senders
-    return from_there and (not style.statuses or news.status in style.statuses)
+    """Whether a destination wants to know of that order."""
+    return not style.senders or news.order.sender in style.senders
 
 
 def _draft(news: OrderNews, to: Destination, event: OrderEvent, zone: tzinfo) -> Draft:

@@ -1,6 +1,6 @@
-"""Rows of several tables written in one round trip, their numbers known beforehand.
+"""Rows of several tables written in one round trip.
 
-    take     SELECT nextval(…), nextval(…)                       the numbers, for rows that refer
+    take     SELECT nextval(…), nextval(…)                       numbers, for rows that are named
     write    WITH a AS (INSERT …), b AS (INSERT …) INSERT …      all rows, or none
 
 For what is made at once by nearly every message: a flush of the session sends one statement for
@@ -29,9 +29,10 @@ def take(session: Session, *kinds: type[Base] | DatabaseSequence) -> Sequence[in
 
 
 def write(session: Session, rows: Sequence[Base]) -> None:
-    """Insert new rows that have their numbers; from then on they are of the session.
+    """Insert new rows; those that have their numbers are of the session from then on.
 
-    What is not given becomes the column's default, and is read when it is asked for.
+    What is not given becomes the column's default, and is read when it is asked for. A row without
+    a number gets one that nobody is told.
     """
     session.flush()
     connection = session.connection()
@@ -44,8 +45,9 @@ def write(session: Session, rows: Sequence[Base]) -> None:
     )
     connection.exec_driver_sql(statement, values)
     for row in rows:
-        make_transient_to_detached(row)
-        session.add(row)
+        if "id" in row.__dict__:
+            make_transient_to_detached(row)
+            session.add(row)
 
 
 @lru_cache(_CACHED)
