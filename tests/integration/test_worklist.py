@@ -10,7 +10,7 @@ import pytest
 from pacs.scp.worklist_keys import ATTRIBUTES
 from ris import worklist
 from ris.tables import PatientRow, ProcedureRow, VisitRow
-from ris.worklist import MATCHED, SHOWN, STATION, STATUS, STEP, Query, find_steps
+from ris.worklist import MATCHED, SHOWN, STATION, STATUS, STEP, Query, find_steps, finding
 from storage.base.errors import Malformed
 from storage.db.engine import Engine, Session, transaction
 from tests.fixtures.orders import AT, add_step, person, place
@@ -350,7 +350,7 @@ def test_steps_come_earliest_first_and_no_more_than_are_wanted(session: Session)
 
 
 def test_limit_counts_entries_that_match(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worklist, "PAGE", 2)
+    monkeypatch.setattr(finding, "PAGE", 2)
     for number in range(1, 8):
         place(session, number, order={"priority": "STAT" if number % 3 == 0 else "ROUTINE"})
 
@@ -360,7 +360,7 @@ def test_limit_counts_entries_that_match(session: Session, monkeypatch: pytest.M
 def test_pages_are_read_in_transactions_of_their_own(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worklist, "PAGE", 2)
+    monkeypatch.setattr(finding, "PAGE", 2)
     with transaction(engine) as session:
         for number in range(1, 6):
             place(session, number)
