@@ -96,16 +96,19 @@ def mllp_listener(
     if settings.hl7_tls is not None:
         doors.append(Door((settings.bind, settings.hl7_tls_port), ServerTls(settings.hl7_tls)))
 
-    def answer(octets: bytes, address: str) -> bytes:
-        started = time.monotonic()
-        answered = receiving.answer(octets, address, MLLP)
-        metrics.answered(MLLP, ack.code_in(answered), time.monotonic() - started)
+    def answers(octets: bytes, address: str) -> Iterator[bytes]:
+        started, code = time.monotonic(), ""
+        for one in receiving.answers(octets, address, MLLP):
+            code = ack.code_in(one)
+            metrics.answered(MLLP, code, time.monotonic() - started)
+            yield one
+        if not code:
+            metrics.answered(MLLP, "", time.monotonic() - started)
         bell.ring()
-        return answered
 
     limits = Limits(max_frame=settings.max_hl7_message_bytes)
     share_port = settings.hl7_processes > 1
-    return Listener(doors, Handler(answer, receiving.refuse), limits, share_port=share_port)
+    return Listener(doors, Handler(answers, receiving.refuse), limits, share_port=share_port)
 
 
 def _keep(settings: Settings, engine: Engine, stop: threading.Event) -> None:

@@ -149,6 +149,7 @@ def build(
     now: datetime,
     fault: Fault | None = None,
     orders: Sequence[OrderAnswer] | None = None,
+    conditions: tuple[str, str] = ("", ""),
 ) -> bytes:
     """Return the acknowledgement of `message`.
 
@@ -158,10 +159,12 @@ def build(
         Local time of the hospital, aware.
     orders
         When given, the answer is of the ORR kind and names these orders.
+    conditions
+        MSH-15 and MSH-16 of the answer: which acknowledgement it asks for itself.
     """
     parted, version = message.delimiters, _version(message.version)
     separator = parted.field
-    head = _header(message, now, _kind(message, version, orders is not None))
+    head = _header(message, now, _kind(message, version, orders is not None), conditions)
     vietnamese = message.header.value(17).upper() == VIETNAM
     lines = []
     if fault is not None:
@@ -178,28 +181,6 @@ def build(
         charsets.encode("".join(f"{line}\r" for line in lines), charset),
     ]
     return b"".join(pieces)
-
-
-# HL7 table 0155: MSH-15 → the accept acknowledgements that it asks for
-_ASKED: Final[Mapping[str, frozenset[Code]]] = {
-    "AL": frozenset({Code.COMMIT_ACCEPT, Code.COMMIT_ERROR, Code.COMMIT_REJECT}),
-    "ER": frozenset({Code.COMMIT_ERROR, Code.COMMIT_REJECT}),
-    "SU": frozenset({Code.COMMIT_ACCEPT}),
-    "NE": frozenset(),
-}
-
-
-def accept_code(message: Message, code: Code) -> Code | None:
-    """Return what is answered in enhanced mode (HL7 v2.5.1 2.9.3) instead of `code`.
-
-    None where MSH-15 asks for no answer. What is safe with us is accepted, whatever is to be said
-    of its content; a message that declares nothing gets the original mode.
-    """
-    accept, application = message.header.value(15).upper(), message.header.value(16).upper()
-    if not (accept or application):
-        return code
-    kept = Code.COMMIT_REJECT if code is Code.REJECT else Code.COMMIT_ACCEPT
-    return kept if kept in _ASKED.get(accept, _ASKED["AL" if accept else "NE"]) else None
 
 
 def build_blind(octets: bytes, now: datetime, fault: Fault) -> bytes:
@@ -244,7 +225,7 @@ def told_in(answer: bytes) -> str:
     return " ".join(filter(None, said))[:_TOLD_MAX]
 
 
-def _header(message: Message, now: datetime, kind: str) -> str:
+def _header(message: Message, now: datetime, kind: str, conditions: tuple[str, str]) -> str:
     header, parted = message.header, message.delimiters
 
     def sent(number: int) -> str:
@@ -254,7 +235,7 @@ def _header(message: Message, now: datetime, kind: str) -> str:
         parted.encoding,
         *(sent(5) or OUR_NAME, sent(6), sent(3), sent(4)),
         *(_timestamp(now), "", kind.replace("^", parted.component), _new_id()),
-        *(sent(11) or "P", sent(12) or _OLD, "", "", "", "", sent(17), sent(18)),
+        *(sent(11) or "P", sent(12) or _OLD, "", "", *conditions, sent(17), sent(18)),
     ]
     text = parted.field.join(["MSH", *fields])
     return text.replace("\n", " ").rstrip(parted.field)

@@ -33,6 +33,10 @@ class Speaks(Protocol):
         """Send a message and return what was answered."""
         ...
 
+    def tell(self, message: bytes) -> None:
+        """Send a message that is not answered."""
+        ...
+
     def close(self) -> None:
         """End it."""
         ...
@@ -74,6 +78,24 @@ class Conversation:
             raise NoAnswer(f"connection lost: {_reason(error)}") from error
         except Malformed as error:
             raise NoAnswer(f"not an answer: {error}") from error
+
+    def tell(self, message: bytes) -> None:
+        """Send a message that is not answered.
+
+        Raises
+        ------
+        NotReached
+            The other side had closed the connection before.
+        NoAnswer
+            The connection broke meanwhile.
+        """
+        if self._was_closed():
+            raise NotReached("the connection was closed")
+        try:
+            self._socket.settimeout(self._timeout_s)
+            self._socket.sendall(mllp.frame(message))
+        except OSError as error:
+            raise NoAnswer(f"connection lost: {_reason(error)}") from error
 
     def close(self) -> None:
         """End it."""

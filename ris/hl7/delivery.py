@@ -1,6 +1,7 @@
 """Sending what waits: a lane for each destination, one message at a time, in order.
 
     due ─ ask ─┬─ AA, CA     sent
+               ├─ nothing    sent: it says that it wants no answer
                ├─ AE, AR     parked: its own queue stands still, the others go on
                └─ no answer  later: 1 s, 2 s, 4 s … 5 min, each shortened by chance
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
-from ris.hl7 import ack, destinations, outbound, outgoing
+from ris.hl7 import ack, destinations, modes, outbound, outgoing
 from ris.hl7.ack import Code
 from ris.hl7.conversation import Conversation, NoAnswer, NotReached, Speaks
 from ris.hl7.destinations import Destination
@@ -156,22 +157,26 @@ class Lane:
 
     def _send(self, destination: Destination, message: Outgoing) -> bool:
         """Send one message and note its answer; return whether it was taken."""
+        unanswered = modes.wants_nothing(message.payload)
         try:
-            answer = self._ask(destination, message.payload)
+            answer = self._ask(destination, message.payload, unanswered=unanswered)
         except NoAnswer:
             self.hang_up()
             self._count("")
             raise
+        if unanswered:
+            self._note_sent(message, answer)
+            return True
         code = ack.code_in(answer)
         self._count(code)
         if not code:
             self.hang_up()
             raise NoAnswer("what came back is no acknowledgement")
         _compare(answer, message)
+        if code in _TAKEN:
+            self._note_sent(message, answer)
+            return True
         with transaction(self._engine) as session:
-            if code in _TAKEN:
-                outgoing.mark_sent(session, message.id, answer, self._clock())
-                return True
             said = f"{code} {ack.told_in(answer)}".strip()
             if code in _NOT_NOW and message.attempts + 1 < destination.style.reject_tries:
                 outgoing.postpone(session, message.id, said, self._after(message.attempts + 1))
@@ -180,16 +185,20 @@ class Lane:
                 outgoing.park(session, message.id, said, answer)
         return False
 
-    def _ask(self, destination: Destination, payload: bytes) -> bytes:
+    def _note_sent(self, message: Outgoing, answer: bytes) -> None:
+        with transaction(self._engine) as session:
+            outgoing.mark_sent(session, message.id, answer, self._clock())
+
+    def _ask(self, destination: Destination, payload: bytes, *, unanswered: bool) -> bytes:
         reached = destination.host, destination.port, destination.style
         if self._line is not None and self._reached == reached:
             try:
-                return self._line.ask(payload)
+                return _say(self._line, payload, unanswered=unanswered)
             except NotReached:
                 log.debug("hl7_connection_renewed")
         self.hang_up()
         self._line, self._reached = self._connect(destination), reached
-        return self._line.ask(payload)
+        return _say(self._line, payload, unanswered=unanswered)
 
     def _postpone(self, message: Outgoing, error: ImagingError) -> None:
         log.warning("hl7_no_answer", extra={"reason": str(error), "attempt": message.attempts + 1})
@@ -221,6 +230,13 @@ class Lane:
     def _count(self, code: str) -> None:
         if self._metrics is not None:
             self._metrics.sent(self._name, code)
+
+
+def _say(line: Speaks, payload: bytes, *, unanswered: bool) -> bytes:
+    if unanswered:
+        line.tell(payload)
+        return b""
+    return line.ask(payload)
 
 
 _TAKEN: Final = frozenset({Code.ACCEPT, Code.COMMIT_ACCEPT})

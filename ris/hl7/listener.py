@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,9 +53,9 @@ class Limits:
     """Until the peer has taken an answer."""
 
 
-Answer = Callable[[bytes, str], bytes]
-"""Takes a message and the address it came from; returns the acknowledgement, b'' for none; never
-raises."""
+Answer = Callable[[bytes, str], Iterable[bytes]]
+"""Takes a message and the address it came from; gives its acknowledgements, each as soon as it is
+due, and works on the message between them; never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +226,15 @@ class Listener:
 
     def _answer(self, message: bytes, connection: socket.socket, address: str) -> None:
         self._visitors.spoke(connection)
-        if answer := self._handler.answer(message, address):
-            self._send(connection, mllp.frame(answer))
+        lost: OSError | None = None
+        for answer in self._handler.answer(message, address):  # all of them, whoever still listens
+            try:
+                if lost is None:
+                    self._send(connection, mllp.frame(answer))
+            except OSError as error:
+                lost = error
+        if lost is not None:
+            raise lost
 
     def _messages(self, deframer: Deframer, data: bytes, connection: socket.socket) -> list[bytes]:
         """Return what is complete now; no data means that nothing more will come."""

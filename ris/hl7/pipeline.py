@@ -10,19 +10,21 @@ stays in the ledger with its reason, and blocks nobody.
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from typing import Final
 
 from sqlalchemy.exc import IntegrityError
 
-from ris.hl7 import ack, dispatch, ledger, message
+from ris.hl7 import ack, dispatch, ledger, message, modes, outgoing
 from ris.hl7.ack import Code, Fault, OrderAnswer
 from ris.hl7.dispatch import Task, Verbs
 from ris.hl7.ledger import Noted, Received, Result, State
-from ris.hl7.message import Message, NoMessage
-from ris.hl7.profile import OnError, Profile
+from ris.hl7.message import NoMessage
+from ris.hl7.outgoing import Draft
+from ris.hl7.profile import Profile
+from ris.hl7.reading import Reading, kind_of, storable
 from ris.hl7.senders import SenderBook
 from ris.requests import Applied, Context
 from storage.base.clock import utc_now
@@ -34,7 +36,7 @@ from storage.base.errors import (
     Unavailable,
 )
 from storage.base.logs import bound
-from storage.db.engine import Engine, transaction
+from storage.db.engine import Engine, Session, transaction
 
 log = logging.getLogger(__name__)
 
@@ -48,19 +50,6 @@ _NOT_NOW: Final = Fault(Code.REJECT, "207", "")
 _NOTHING: Final = b"\0\r\n\t "
 _EMPTY: Final = Fault(Code.REJECT, "100", "there is no message in the frame")
 _TOO_LONG: Final = Fault(Code.REJECT, "207", "the message is longer than this system takes")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A message as far as it could be understood; `fault` says why there is no `task`."""
-
-    raw: bytes
-    message: Message
-    profile: Profile
-    kind: str
-    control_id: str
-    task: Task | None
-    fault: Fault | None
 
 
 class _DoneMeanwhile(Exception):
@@ -83,20 +72,30 @@ class Pipeline:
         self._zone = zone
 
     def answer(self, octets: bytes, peer: str, wire: str = "mllp") -> bytes:
-        """Return the acknowledgement of one message or batch; never raises.
+        """Return what is said last of one message or batch, for a wire that says one thing.
 
         b'' is no answer at all: the sender wants none.
         """
+        said = b""
+        for said in self.answers(octets, peer, wire):  # noqa: B007 - the last one counts
+            pass
+        return said
+
+    def answers(self, octets: bytes, peer: str, wire: str = "mllp") -> Iterator[bytes]:
+        """Yield the acknowledgements of one message or batch, each when it is due; never raises.
+
+        Nothing at all: the sender wants none. The message is worked on between the first and the
+        second, so whoever takes one has to take them all.
+        """
+        said = False
         try:
-            if not octets.strip(_NOTHING):  # somebody asks whether we are there
-                return ack.build_blind(octets, self._now(), _EMPTY)
-            parts = message.split_batch(octets)
-            if parts == [octets]:
-                return self._answer(octets, peer, wire)
-            return self._answer_batch(octets, parts, peer, wire)
+            for answer in self._answers(octets, peer, wire):
+                said = True
+                yield answer
         except Exception:
             log.exception("hl7_defect")
-            return ack.build_blind(octets, self._now(), _NOT_NOW)
+            if not said:
+                yield ack.build_blind(octets, self._now(), _NOT_NOW)
 
     def refuse(self, head: bytes) -> bytes:
         """Return the answer to a frame that is too long, of which `head` is the beginning."""
@@ -120,7 +119,7 @@ class Pipeline:
         profile = given or self._senders.find(read, peer)
         if read.decoded.guessed and profile.charset:
             read = message.read(raw, profile.charset)
-        kind, control_id = _kind(read), _storable(read.control_id)
+        kind, control_id = kind_of(read), storable(read.control_id)
         try:
             task = dispatch.plan(read, profile, self._zone)
         except ImagingError as error:
@@ -149,7 +148,7 @@ class Pipeline:
             identity=(
                 None if corrects else ledger.identity_of(sender, reading.message, reading.raw)
             ),
-            keys=[_storable(key) for key in reading.task.keys] if reading.task else [],
+            keys=reading.keys,
             corrects=corrects,
         )
         with transaction(self._engine) as session:
@@ -162,14 +161,17 @@ class Pipeline:
         """Do what a message asks for and write down what became of it; return the answer."""
         try:
             if reading.task is None:
-                return self.settle(message_id, self._failed(reading, reading.fault or _NOT_NOW))
+                result = self._failed(reading, reading.fault or _NOT_NOW)
+                return self.settle(message_id, result, reading)
             return self._try(reading, reading.task, message_id)
         except Unavailable as error:
             log.warning("hl7_not_now", extra={"reason": str(error)})
-            return self._build(reading, Code.REJECT, _NOT_NOW)
+            return self._not_now(reading)
 
-    def settle(self, message_id: int, result: Result) -> bytes:
+    def settle(self, message_id: int, result: Result, reading: Reading | None = None) -> bytes:
         """Write down what became of a message; return its answer, or that of who was faster.
+
+        With `reading`, the sender gets its application acknowledgement if it wants one.
 
         Raises
         ------
@@ -177,7 +179,7 @@ class Pipeline:
             The database does not answer.
         """
         with transaction(self._engine) as session:
-            done = ledger.settle(session, message_id, result)
+            done = self._settle(session, message_id, result, reading)
             earlier = None if done else ledger.answer_of(session, message_id)
         return earlier or result.answer or b""
 
@@ -192,33 +194,86 @@ class Pipeline:
         answer = ack.build_blind(raw, self._now(), Fault(Code.ERROR, "207", ""))
         return Result(State.DEAD, answer, Code.ERROR, reason=f"207 {reason}")
 
+    def _answers(self, octets: bytes, peer: str, wire: str) -> Iterator[bytes]:
+        if not octets.strip(_NOTHING):  # somebody asks whether we are there
+            yield ack.build_blind(octets, self._now(), _EMPTY)
+            return
+        parts = message.split_batch(octets)
+        if parts == [octets]:
+            yield from self._exchange(octets, peer, wire)
+        else:
+            yield self._answer_batch(octets, parts, peer, wire)
+
     def _answer_batch(self, octets: bytes, parts: Sequence[bytes], peer: str, wire: str) -> bytes:
         if not parts:
             return self._unreadable(octets, peer, wire, NoMessage("the batch has no message in it"))
         declared = message.declared_count(octets)
         if declared is not None and declared != len(parts):
             log.warning("hl7_batch_count", extra={"count": len(parts), "total": declared})
-        answers = [self._answer(part, peer, wire) for part in parts]
-        return ack.build_batch([one for one in answers if one], octets, self._now())
+        said = [[*self._exchange(part, peer, wire)] for part in parts]
+        return ack.build_batch([each[-1] for each in said if each], octets, self._now())
 
-    def _answer(self, raw: bytes, peer: str, wire: str) -> bytes:
+    def _exchange(self, raw: bytes, peer: str, wire: str) -> Iterator[bytes]:
+        """Yield what is said of one message on the connection that brought it."""
         try:
             reading = self.read(raw, peer)
         except Malformed as error:
-            return self._unreadable(raw, peer, wire, error)
+            yield self._unreadable(raw, peer, wire, error)
+            return
         except ImagingError as error:  # not registered, or nobody can look it up now
             log.warning("hl7_refused", extra={"reason": str(error), "peer": peer})
-            return ack.build_blind(raw, self._now(), ack.fault_of(error))
+            yield ack.build_blind(raw, self._now(), ack.fault_of(error))
+            return
+        if reading.profile.enhanced and reading.message.code == modes.ACKNOWLEDGEMENT:
+            log.warning("hl7_unasked_acknowledgement", extra={"peer": peer})
+            return
+        noted = self._keep(reading, peer, wire)
+        if noted is None:
+            said = (self._not_kept(reading),)
+        else:
+            yield from filter(None, (self._accepted(reading),))
+            said = (self._finish(reading, noted),)
+        yield from filter(None, said)
+
+    def _keep(self, reading: Reading, peer: str, wire: str) -> Noted | None:
         with bound(message_control_id=reading.control_id):
             try:
-                noted = self.note(reading, peer, wire)
+                return self.note(reading, peer, wire)
             except Unavailable as error:
                 log.warning("hl7_not_kept", extra={"reason": str(error)})
-                return self._build(reading, Code.REJECT, _NOT_NOW)
-            if noted.answer is not None:
+                return None
+
+    def _finish(self, reading: Reading, noted: Noted) -> bytes:
+        """Return what is said here of a message that is kept."""
+        with bound(message_control_id=reading.control_id):
+            if noted.answer is None:
+                answer = self.process(reading, noted.id)
+            else:
                 log.info("hl7_repeated", extra={"kind": reading.kind})
-                return noted.answer
-            return self.process(reading, noted.id)
+                answer = noted.answer
+        if reading.asked is None:
+            return answer
+        elsewhere = reading.profile.application_ack
+        return b"" if elsewhere or not reading.wants(ack.code_in(answer)) else answer
+
+    def _accepted(self, reading: Reading) -> bytes:
+        """Return the accept acknowledgement of a message that is kept, b'' for none."""
+        if reading.asked is None or reading.first not in reading.asked.accept:
+            return b""
+        fault = None if reading.first is Code.COMMIT_ACCEPT else reading.fault
+        return ack.build(reading.message, reading.first, self._now(), fault)
+
+    def _not_kept(self, reading: Reading) -> bytes:
+        """Return the answer to a message that is not safe with us; b'' when none is asked for."""
+        codes = (Code.REJECT,) if reading.asked is None else (Code.COMMIT_ERROR, Code.REJECT)
+        code = next((one for one in codes if not reading.asked or reading.asked.wants(one)), None)
+        return ack.build(reading.message, code, self._now(), _NOT_NOW) if code else b""
+
+    def _not_now(self, reading: Reading) -> bytes:
+        """Return the answer to a message that is kept and not done; b'': it is with us anyhow."""
+        if reading.asked is not None:
+            return b""
+        return ack.build(reading.message, Code.REJECT, self._now(), _NOT_NOW)
 
     def _try(self, reading: Reading, task: Task, message_id: int) -> bytes:
         started = time.monotonic()
@@ -227,7 +282,7 @@ class Pipeline:
         except _DoneMeanwhile:
             return self._earlier(message_id)
         except Rejected as error:
-            return self.settle(message_id, self._failed(reading, ack.fault_of(error)))
+            return self.settle(message_id, self._failed(reading, ack.fault_of(error)), reading)
         except Unavailable:
             raise
         except Exception as error:
@@ -266,9 +321,19 @@ class Pipeline:
                 reason="; ".join((*task.notes, *(note for one in applied for note in one.notes))),
                 outcome=" ".join(one.outcome for one in applied),
             )
-            if not ledger.settle(session, message_id, result):
+            if not self._settle(session, message_id, result, reading):
                 raise _DoneMeanwhile
         return answer
+
+    def _settle(
+        self, session: Session, message_id: int, result: Result, reading: Reading | None
+    ) -> bool:
+        """Write down what became of a message, and let its acknowledgement wait to be sent."""
+        if not ledger.settle(session, message_id, result):
+            return False
+        if reading and reading.profile.application_ack and reading.wants(result.answer_code):
+            outgoing.enqueue(session, [_follow_up(reading, message_id, result)])
+        return True
 
     def _earlier(self, message_id: int) -> bytes:
         with transaction(self._engine) as session:
@@ -279,14 +344,10 @@ class Pipeline:
 
     def _failed(self, reading: Reading, fault: Fault) -> Result:
         """Return what becomes of a message that a resend will not mend."""
-        profile = reading.profile
         refused = fault.code is Code.REJECT
-        softened = (
-            profile.accept_unsupported if refused else profile.on_error is OnError.QUEUE
-        ) and fault.error != "202"
         answer = (
             self._build(reading, Code.ACCEPT)
-            if softened
+            if reading.is_softened(fault)
             else self._build(reading, fault.code, fault)
         )
         log.warning(
@@ -306,9 +367,9 @@ class Pipeline:
         with transaction(self._engine) as session:
             tries = ledger.note_failure(session, message_id, why)
         if tries < MAX_TRIES:
-            return self._build(reading, Code.REJECT, _NOT_NOW)
+            return self._not_now(reading)
         result = self._failed(reading, Fault(Code.ERROR, "207", ""))
-        return self.settle(message_id, replace(result, reason=why))
+        return self.settle(message_id, replace(result, reason=why), reading)
 
     def _unreadable(self, raw: bytes, peer: str, wire: str, error: Malformed) -> bytes:
         """Keep what is no message too: somebody will ask where it went."""
@@ -329,22 +390,26 @@ class Pipeline:
         fault: Fault | None = None,
         orders: Sequence[OrderAnswer] | None = None,
     ) -> bytes:
-        if reading.profile.enhanced:
-            asked = ack.accept_code(reading.message, code)
-            return ack.build(reading.message, asked, self._now(), fault) if asked else b""
-        return ack.build(reading.message, code, self._now(), fault, orders)
+        return ack.build(
+            reading.message, code, self._now(), fault, orders, reading.wanted_of_answer
+        )
 
     def _now(self) -> datetime:
         return utc_now().astimezone(self._zone)
 
 
-def _kind(read: Message) -> str:
-    return _storable("^".join(filter(None, (read.code, read.trigger))))[:40]
-
-
-def _storable(text: str) -> str:
-    """Return `text` as PostgreSQL can hold it, short enough for an index."""
-    return text.replace("\0", "")[:200]
+def _follow_up(reading: Reading, message_id: int, result: Result) -> Draft:
+    """Return the application acknowledgement of a message as a message of our own."""
+    answer = result.answer or b""
+    read = message.read(answer)
+    return Draft(
+        reading.profile.application_ack,
+        f"ack:{message_id}",
+        read.control_id,
+        f"{kind_of(read)} {result.answer_code}",
+        answer,
+        reading.keys,
+    )
 
 
 def _reason(fault: Fault) -> str:

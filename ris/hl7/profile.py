@@ -68,6 +68,11 @@ class Profile:
     """AA instead of AR for message types and events that we do nothing with."""
     enhanced: bool = False
     """Take MSH-15 and MSH-16 at their word."""
+    application_ack: str = ""
+    """The destination to which application acknowledgements of the enhanced mode are sent; '': they
+    go back on the connection that brought the message."""
+    application_ack_answered: bool = True
+    """That destination answers what is itself an acknowledgement."""
     answer_orders: bool = False
     """Answer orders by ORR, ORG or ORI instead of ACK."""
     processing_ids: tuple[str, ...] = ("P",)

@@ -30,10 +30,10 @@ class Receiver:
         self.gate = threading.Event()
         self.gate.set()
 
-    def answer(self, message: bytes, _address: str) -> bytes:
+    def answer(self, message: bytes, _address: str) -> list[bytes]:
         self.got.append(message)
         assert self.gate.wait(10)
-        return b"ACK " + message.upper()
+        return [b"ACK " + message.upper()]
 
     def refuse(self, head: bytes) -> bytes:
         return b"TOO LONG " + head[:3]

@@ -378,23 +378,6 @@ def test_sender_is_found_by_name_and_address(engine: Engine, verbs: RecordingVer
     assert [one.sender for one in entries(engine)] == ["anybody", "his", "his-a", "ward", "ward"]
 
 
-def test_enhanced_mode_is_taken_at_its_word(
-    engine: Engine, taking: Pipeline, verbs: RecordingVerbs
-) -> None:
-    register(engine, Sender("his", application="HIS", changes={"enhanced": True}))
-
-    def asking(number: str, accept: str, application: str, control: str = "NW") -> bytes:
-        return order_message(number, number, control).replace(
-            b"|P|2.3.1|||", f"|P|2.3.1|||{accept}|{application}".encode(), 1
-        )
-
-    assert acknowledged(taking.answer(asking("1", "AL", "NE"), PEER)) == ("CA", "1")
-    assert acknowledged(taking.answer(asking("2", "AL", "NE", "ZZ"), PEER)) == ("CA", "2")
-    assert taking.answer(asking("3", "NE", "NE"), PEER) == b""
-    assert taking.answer(asking("3", "NE", "NE"), PEER) == b""
-    assert len(entries(engine)) == len(verbs.asked) + 1 == 3
-
-
 def test_replay_applies_what_failed(
     engine: Engine, taking: Pipeline, verbs: RecordingVerbs
 ) -> None:

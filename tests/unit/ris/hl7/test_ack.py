@@ -164,27 +164,6 @@ def test_answers_to_a_batch_are_a_batch() -> None:
     assert as_batch[-2] == b"BTS|2"
 
 
-@pytest.mark.parametrize(
-    ("asked", "answered"),
-    [
-        (("AL", "NE"), {"AA": "CA", "AE": "CA", "AR": "CR"}),
-        (("NE", "AL"), {"AA": None, "AE": None, "AR": None}),
-        (("ER", ""), {"AA": None, "AE": None, "AR": "CR"}),
-        (("SU", ""), {"AA": "CA", "AE": "CA", "AR": None}),
-        (("", "AL"), {"AA": None, "AE": None, "AR": None}),
-        (("", ""), {"AA": "AA", "AE": "AE", "AR": "AR"}),
-        (("XX", ""), {"AA": "CA", "AE": "CA", "AR": "CR"}),
-    ],
-)
-def test_enhanced_mode_answers_what_is_asked_for(
-    asked: tuple[str, str], answered: dict[str, str | None]
-) -> None:
-    octets = f"MSH|^~\\&|HIS|||||| ORM^O01|7|P|2.5.1|||{asked[0]}|{asked[1]}\r".encode()
-    read = message.read(octets)
-
-    assert {code: ack.accept_code(read, Code(code)) for code in answered} == answered
-
-
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=30)
 
 
