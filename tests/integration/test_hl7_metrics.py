@@ -74,8 +74,8 @@ def test_what_waits_for_each_destination_is_told_with_its_circuit(
         outgoing.enqueue(session, [*drafts, Draft("gone", "order:9", "C9", "ORM^O01", b"MSH|")])
         [first, *_] = outgoing.due(session, "away", utc_now(), 1)
         outgoing.park(session, first.id, "AE", b"MSA|AE|")
-        outbox.enqueue_status(session, 1, "IP", now - timedelta(hours=2))
-        outbox.enqueue_report(session, "2.25.1", 1, now - timedelta(hours=1))
+        outbox.enqueue_report(session, "2.25.1", 1, now - timedelta(hours=2))
+        outbox.enqueue_status(session, 1, "IP")
 
     found = figures(http_node)
 
