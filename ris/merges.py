@@ -16,6 +16,7 @@ from sqlalchemy import or_, select, update
 from ris import identity, registration, telling
 from ris.model import Cycle, Merge, MergeKind, Rules
 from ris.registration import FIRST, LAST, Known
+from ris.releases import bases
 from ris.requests import Applied, Context, Identifier, MergeRequest
 from ris.tables import MergeRow, PatientRow
 from storage.base.clock import utc_now
@@ -191,6 +192,7 @@ def _join(session: Session, context: Context, prior: PatientRow, survivor: Known
     )
     _note(session, context, MergeKind.MERGE, prior.id, survivor.id)
     telling.refresh(session, survivor.path)
+    bases.follow(session, survivor.root)
 
 
 def _undo(session: Session, context: Context, prior: PatientRow) -> Merge:
@@ -210,6 +212,7 @@ def _undo(session: Session, context: Context, prior: PatientRow) -> Merge:
         raise NotFound(f"the journal has no merge of patient {prior.id}")
     _end(entry, context)
     telling.take_back(session, path, below)
+    bases.follow(session, prior.id, path[-1].id)
     return _entry(entry)
 
 

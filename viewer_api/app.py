@@ -62,11 +62,12 @@ from viewer_api.rest import (
     orders,
     practitioners,
     reconciling,
+    releases,
     report_templates,
     reports,
     verifying,
 )
-from viewer_api.stations import changes as station_changes
+from viewer_api.stations import about, changes, identity, people
 from viewer_api.stations import reports as station_reports
 from viewer_api.uploads import Uploads
 from viewer_api.viewer import entering, serving
@@ -106,11 +107,18 @@ OTHERS: Final = (
     practitioners.router,
     letterheads.router,
     verifying.router,
+    releases.router,
     health.router,
     figures.router,
     fhir.router,
 )
-STATIONS: Final = (station_changes.router, station_reports.router)
+STATIONS: Final = (
+    changes.router,
+    station_reports.router,
+    people.router,
+    identity.router,
+    about.router,
+)
 PAGES: Final = (studies.router, signing_in.router, opening.router, assets.router)
 VIEWER: Final = (entering.router, assets.router, serving.router)
 

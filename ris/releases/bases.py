@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
@@ -18,6 +18,10 @@ from storage.jobs import queue
 
 END: Final = "ris.end_basis"
 """Done when a basis ends by itself."""
+FOLLOW: Final = "ris.follow_patient"
+"""Done when a patient was merged, or taken apart again."""
+FOLLOWED_AFTER: Final = timedelta(seconds=5)
+"""Whoever saw the patients as they were before has committed by then."""
 LONGEST: Final = 500
 _PATIENT: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('release ' || :id, 0))")
 
@@ -46,6 +50,12 @@ def lock(session: Session, patient_id: int | None) -> None:
     """
     if patient_id is not None:
         session.execute(_PATIENT, {"id": str(patient_id)})
+
+
+def follow(session: Session, *patient_ids: int) -> None:
+    """Have somebody see anew, soon, who may see the reports of these patients."""
+    for patient_id in patient_ids:
+        queue.enqueue(session, FOLLOW, utc_now() + FOLLOWED_AFTER, patient_id=patient_id)
 
 
 def record(session: Session, new: NewBasis) -> Basis:

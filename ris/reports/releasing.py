@@ -20,8 +20,6 @@ from storage.access import stations
 from storage.base.errors import NotFound
 from storage.db.engine import Session
 
-FOLLOW = "ris.follow_patient"
-"""Done when a patient was merged, or taken apart again."""
 RECORDED_BY = "lienthong"
 FROM_ORDER = "order"
 """How a referral is known that the order itself tells of."""

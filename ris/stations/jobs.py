@@ -31,7 +31,7 @@ def handlers(engine: Engine) -> Mapping[str, Handler]:
     """Return the jobs that are done here, by name."""
     return {
         bases.END: partial(end_basis, engine),
-        settling.FOLLOW: partial(follow_patient, engine),
+        bases.FOLLOW: partial(follow_patient, engine),
         releasing.HINT: partial(hint_station, engine),
     }
 

@@ -61,6 +61,8 @@ class Action(StrEnum):
     """Orders, worklists and performed steps."""
     RECONCILE = "reconcile"
     """Say which study belongs to which order."""
+    RELEASE = "release reports"
+    """Record why a health station may see what, and look after what stations send."""
     MANAGE = "manage"
     """See and change how the node works: peers, tokens, quarantine, metrics."""
 
@@ -78,6 +80,7 @@ PERMITTED: Final[Mapping[Role, frozenset[Action]]] = {
             Action.READ_REPORTS,
             Action.SEE_ORDERS,
             Action.RECONCILE,
+            Action.RELEASE,
         }
     ),
     Role.VIEWER: frozenset({Action.QUERY, Action.RETRIEVE, Action.READ_REPORTS}),

@@ -44,6 +44,14 @@ STATIONS = frozenset({STATION})
 STATION_READS = (
     *("/changes", "/reports/{report_id}", "/reports/{report_id}/pdf"),
     *("/reports/{report_id}/key-images", "/reports/{report_id}/key-images/{number}"),
+    *("/me", "/referrals", "/referrals/{referral_id}"),
+)
+STATION_WRITES = (
+    *("/reports/{report_id}/receipt", "/patients/lookup", "/referrals", "/access/emergency"),
+)
+RELEASES = (
+    *("/consents", "/consent-codes", "/release-bases/{uid}/withdraw"),
+    *("/referrals/{uid}/accept", "/referrals/{uid}/decline"),
 )
 
 FHIR = {
@@ -162,7 +170,20 @@ MATRIX = {
     ("GET", "/openapi.json"): ANYONE,
     ("GET", "/docs"): ANYONE,
     **{("GET", "/stations/v1" + path): STATIONS for path in STATION_READS},
-    ("POST", "/stations/v1/reports/{report_id}/receipt"): STATIONS,
+    **{("POST", "/stations/v1" + path): STATIONS for path in STATION_WRITES},
+    ("POST", "/stations/v1/token"): None,
+    ("GET", "/stations/v1/time"): None,
+    ("GET", "/stations/v1/health"): None,
+    **{("POST", "/api/v1" + path): SENDERS for path in RELEASES},
+    ("POST", "/api/v1/release-bases/{uid}/review"): ADMINS,
+    ("GET", "/api/v1/stations"): SENDERS,
+    ("GET", "/api/v1/release-bases"): SENDERS,
+    ("GET", "/api/v1/referrals"): SENDERS,
+    ("PUT", REPORT + "/sensitive"): SENDERS,
+    ("GET", REPORT + "/receipts"): SENDERS,
+    ("GET", "/api/v1/station-alarms"): ADMINS,
+    ("POST", "/api/v1/station-alarms/{alarm_id}/seen"): ADMINS,
+    ("GET", "/api/v1/audit"): ADMINS,
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
 }
@@ -219,6 +240,8 @@ def filled(path: str, dataset: Dataset) -> str:
         "ae_title": "WATCH",
         "code": "BS01",
         "report_id": "0" * 32,
+        "referral_id": "0" * 32,
+        "alarm_id": "1",
         "number": "1",
         "order_id": "1",
         "entry_id": "1",
