@@ -46,7 +46,7 @@ def order_of(sender: int, number: int) -> tuple[str, bytes]:
     name = f"{sender}-{number}"
     second = f"2026010108{number // 60 % 60:02}{number % 60:02}"
     text = (
-        f"MSH|^~\\&|HIS{sender}|BV|RIS|BV|{second}||ORM^O01|C{name}|P|2.4\r"
+        f"MSH|^~\\&|HIS{sender}|BV|RIS|BV|{second}||ORM^O01|C{name}|P|2.5\r"
         f"PID|||P{sender}.{number % PATIENTS}^^^BV||NGUYỄN VĂN MẪU||19800101|M|||||T{name}\r"
         f"ORC|NW|{name}\r"
         f"OBR|1|{name}||XQ1^X-quang|||20260101090000|||||||||||{name}||||||DX\r"
