@@ -50,7 +50,11 @@ class PerformedStepRow(Base):
     created_at: Mapped[Instant]
     changed_at: Mapped[Instant]
 
-    __table_args__ = (Index("ix_performed_steps_patient_id", "patient_id", "id"),)
+    __table_args__ = (
+        Index("ix_performed_steps_patient_id", "patient_id", "id"),
+        Index("ix_performed_steps_started", "started"),
+        Index("ix_performed_steps_station", "station_ae_title", "started"),
+    )
 
 
 class PerformedItemRow(Base):

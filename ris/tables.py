@@ -70,6 +70,17 @@ class PatientRow(Base):
             postgresql_using="gin",
             postgresql_ops={"patient_name_key": "gin_trgm_ops"},
         ),
+        Index(
+            "ix_ris_patients_patient_birth_date",
+            "patient_birth_date",
+            postgresql_where=text("patient_birth_date IS NOT NULL"),
+        ),
+        Index(
+            "ix_ris_patients_partial_birth_date",
+            "patient_birth_date_sent",
+            postgresql_where=text("patient_birth_date IS NULL"),
+        ),
+        Index("ix_ris_patients_changed_at", "changed_at"),
     )
 
 
@@ -237,6 +248,7 @@ class OrderRow(Base):
         Index("ix_orders_group_number", "group_number", postgresql_where=text("group_number > ''")),
         Index("ix_orders_patient_ref", "patient_ref"),
         Index("ix_orders_changed_at", "changed_at"),
+        Index("ix_orders_issued_at", "issued_at"),
         Index("ix_orders_visit_ref", "visit_ref"),
     )
 

@@ -53,9 +53,11 @@ from viewer_api.metrics import Metrics
 from viewer_api.places import Places
 from viewer_api.rest import (
     criticals,
+    deliveries,
     figures,
     health,
     hl7,
+    insurance,
     key_images,
     letterheads,
     operations,
@@ -65,6 +67,7 @@ from viewer_api.rest import (
     releases,
     report_templates,
     reports,
+    statistics,
     verifying,
 )
 from viewer_api.stations import about, changes, identity, people
@@ -104,6 +107,9 @@ OTHERS: Final = (
     hl7.router,
     orders.router,
     reconciling.router,
+    insurance.router,
+    statistics.router,
+    deliveries.router,
     practitioners.router,
     letterheads.router,
     verifying.router,

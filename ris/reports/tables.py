@@ -97,6 +97,11 @@ class VersionRow(Base):
             unique=True,
             postgresql_where=text("version > 0"),
         ),
+        Index(
+            "ix_report_versions_authored_at",
+            "authored_at",
+            postgresql_where=text("version > 0"),
+        ),
     )
 
 

@@ -423,3 +423,15 @@ def uids_of_patients(ids: Select[Any]) -> Select[Any]:
     """Return a subquery of the UIDs of the studies that are shown under those patients."""
     of = criteria.among(_studies.patient_ref, ids)
     return select(_studies.study_instance_uid).where(of)
+
+
+def arrival_of(uid: Any) -> Any:  # noqa: ANN401 - a column and an expression
+    """Return when the first object of a row's study came, for a statement of another floor."""
+    arrived = select(_studies.received_at).where(_studies.study_instance_uid == uid)
+    return arrived.scalar_subquery()
+
+
+def instances_of(uid: Any) -> Any:  # noqa: ANN401
+    """Return how many objects the study of a row has."""
+    counted = select(_studies.number_of_instances).where(_studies.study_instance_uid == uid)
+    return counted.scalar_subquery()

@@ -248,6 +248,7 @@ def _trigrams(name: str, *columns: Column[str]) -> Index:
 
 
 Index("ix_patients_order", patients.c.patient_name_key, patients.c.id)
+Index("ix_patients_patient_birth_date", patients.c.patient_birth_date)
 Index("ix_patients_patient_id", start_of(patients.c.patient_id))
 _trigrams("ix_patients_trigrams", patients.c.patient_name_key, patients.c.patient_id)
 
