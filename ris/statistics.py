@@ -15,6 +15,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Subquery, Text, case, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from ris.machines import MachineRow
 from ris.reports.states import SIGNED
@@ -187,7 +188,7 @@ def _services(days: Days, zone: ZoneInfo) -> Subquery:
             step.status != PerformedStatus.DISCONTINUED,
             item.order_ref.is_not(None),
         )
-        .distinct(item.order_ref)
+        .ext(distinct_on(item.order_ref))
         .order_by(item.order_ref, step.started)
         .subquery("performed")
     )
@@ -259,7 +260,7 @@ def _signed(days: Days, zone: ZoneInfo) -> Subquery:
             version.version > 0,
             version.status.in_(SIGNED),
         )
-        .distinct(version.report_id)
+        .ext(distinct_on(version.report_id))
         .order_by(version.report_id, version.version)
         .subquery("signed")
     )

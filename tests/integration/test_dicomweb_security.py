@@ -258,7 +258,6 @@ def filled(path: str, dataset: Dataset) -> str:
         "message_id": "1",
         "study_instance_uid": dataset.StudyInstanceUID,
         "id": "1",
-        "number": "A1",
         "version": "1",
     }
     return path.replace("{path:path}", "7FE00010").format_map(values)
