@@ -229,6 +229,7 @@ def _services(days: Days, zone: ZoneInfo) -> Subquery:
             func.coalesce(first.c.reader, "").label("reader"),
             attached.c.images,
         )
+        .select_from(performed)
         .join(OrderRow, OrderRow.id == performed.c.order_id)
         .outerjoin(MachineRow, MachineRow.ae_title == performed.c.station)
         .outerjoin(attached, literal(True))  # noqa: FBT003
@@ -285,6 +286,7 @@ def _signed(days: Days, zone: ZoneInfo) -> Subquery:
             func.coalesce(room, place.c.station, "").label("room"),
             func.coalesce(signed.c.reader, "").label("reader"),
         )
+        .select_from(signed)
         .outerjoin(place, literal(True))  # noqa: FBT003
         .outerjoin(MachineRow, MachineRow.ae_title == place.c.station)
         .where(at >= days.begin, at < days.end)
