@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Index, func, select, text, union_all, update
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import Index, exists, func, select, text, union_all, update
+from sqlalchemy.orm import Mapped, aliased, mapped_column
 
 from storage.base.clock import utc_now
 from storage.db.columns import Base, Instant, Key
@@ -105,6 +105,7 @@ class ReportEventRow(Base):
 
     __table_args__ = (
         Index("ix_report_events_untold", "id", postgresql_where=text("told_at IS NULL")),
+        Index("ix_report_events_report_uid", "report_uid", "revision"),
     )
 
 
@@ -116,6 +117,8 @@ class ReportEvent:
     report_uid: str
     revision: int
     happened_at: datetime
+    again: bool
+    """It was told before, without its paper: only who wants that is told once more."""
 
 
 def enqueue_report(session: Session, report_uid: str, revision: int, at: datetime) -> None:
@@ -123,18 +126,34 @@ def enqueue_report(session: Session, report_uid: str, revision: int, at: datetim
     session.add(ReportEventRow(report_uid=report_uid, revision=revision, happened_at=at))
 
 
+def paper_is_there(session: Session, report_uid: str, revision: int, at: datetime) -> None:
+    """Tell of a version once more when it was told without its paper."""
+    of_it = select(ReportEventRow).where(
+        ReportEventRow.report_uid == report_uid, ReportEventRow.revision == revision
+    )
+    # waits for who makes messages of it just now
+    if any(one.told_at is not None for one in session.scalars(of_it.with_for_update()).all()):
+        enqueue_report(session, report_uid, revision, at)
+
+
 def untold_reports(session: Session, limit: int) -> Sequence[ReportEvent]:
     """Return the oldest versions of which no messages were made; hold them for this transaction."""
+    earlier = aliased(ReportEventRow)
+    again = exists().where(
+        earlier.report_uid == ReportEventRow.report_uid,
+        earlier.revision == ReportEventRow.revision,
+        earlier.id < ReportEventRow.id,
+    )
     statement = (
-        select(ReportEventRow)
+        select(ReportEventRow, again)
         .where(ReportEventRow.told_at.is_(None))
         .order_by(ReportEventRow.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=ReportEventRow)
     )
     return [
-        ReportEvent(row.id, row.report_uid, row.revision, row.happened_at)
-        for row in session.scalars(statement)
+        ReportEvent(row.id, row.report_uid, row.revision, row.happened_at, again)
+        for row, again in session.execute(statement)
     ]
 
 

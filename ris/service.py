@@ -27,6 +27,7 @@ from storage.base.files import make_folder
 from storage.base.settings import Settings, UnknownPeers
 from storage.base.tls import ServerTls
 from storage.db.engine import Engine, transaction
+from storage.objects import open_store
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,9 @@ def _deliver(settings: Settings, engine: Engine, metrics: Metrics, stop: threadi
         with _alone(lock) as first:
             if first:
                 bell = outbox_bell(settings)
-                Delivery(engine, settings.zone, holder, bell.wait, metrics).run(stop)
+                Delivery(
+                    engine, settings.zone, holder, bell.wait, metrics, open_store(settings)
+                ).run(stop)
         stop.wait(5.0)
 
 

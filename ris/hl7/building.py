@@ -189,7 +189,7 @@ def _order_segments(
 ) -> list[str]:
     number, procedure, step = part
     order, happened = news.order, timestamp(news.happened_at.astimezone(zone))
-    placer = _numbered(order.placer_order_number, order.placer_issuer)
+    placer = numbered(order.placer_order_number, order.placer_issuer)
     filler = _plain(order.filler_order_number)
     start = timestamp(step.start) if step is not None and step.start else ""
     priority = _PRIORITY.get(order.priority, "")
@@ -235,7 +235,8 @@ def _step_of(news: OrderNews, procedure: RequestedProcedure | None) -> Scheduled
     return next(iter([*own, *news.steps]), None)
 
 
-def _numbered(number: str, issuer: str) -> str:
+def numbered(number: str, issuer: str) -> str:
+    """Return the number of an order with who gave it out (EI)."""
     return f"{_plain(number)}^{_plain(issuer)}".rstrip("^")
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
-from ris.hl7 import ack, destinations, modes, outbound, outgoing
+from ris.hl7 import ack, destinations, modes, outbound, outgoing, reporting
 from ris.hl7.ack import Code
 from ris.hl7.conversation import Conversation, NoAnswer, NotReached, Speaks
 from ris.hl7.destinations import Destination
@@ -28,6 +28,7 @@ from storage.base.clock import utc_now
 from storage.base.errors import ImagingError, Unavailable
 from storage.base.logs import bound
 from storage.db.engine import Engine, transaction
+from storage.objects.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -266,6 +267,8 @@ class Delivery:
     ----------
     wait
         Returns when somebody says that there is something to send, or after so many seconds.
+    store
+        Where the papers of reports are.
     """
 
     def __init__(
@@ -275,9 +278,11 @@ class Delivery:
         holder: str,
         wait: Callable[[float], object],
         metrics: Metrics | None = None,
+        store: ObjectStore | None = None,
     ) -> None:
         self._engine = engine
         self._zone = zone
+        self._store = store
         self._holder = holder
         self._wait = wait
         self._metrics = metrics
@@ -289,6 +294,7 @@ class Delivery:
             try:
                 told = outbound.tell(self._engine, self._zone)
                 self._refresh()
+                told += self._tell_reports()
             except Unavailable as error:
                 log.warning("hl7_delivery_waits", extra={"reason": str(error)})
                 told = 0
@@ -301,6 +307,16 @@ class Delivery:
                 self._wake()
         for running in self._lanes.values():
             self._end(running)
+
+    def _tell_reports(self) -> int:
+        """Make messages of reports; when that fails, those of orders go on."""
+        try:
+            return reporting.tell(self._engine, self._zone, self._store)
+        except Unavailable as error:
+            log.warning("hl7_reports_wait", extra={"reason": str(error)})
+        except Exception:
+            log.exception("hl7_reports_failed")
+        return 0
 
     def _wake(self) -> None:
         for running in self._lanes.values():

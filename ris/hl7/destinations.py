@@ -1,7 +1,7 @@
 """The systems that are told, and how each of them wants it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,26 @@ from storage.db.engine import Session
 
 VERSIONS: Final = ("2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7")
 MESSAGES: Final = ("ORM", "OMG")
+NEWS: Final = ("orders", "reports")
+TEXTS: Final = ("TX", "FT", "HTML")
+LINKS: Final = ("RP", "TX", "ST")
+WITHDRAWN: Final = ("W", "D")
+PERSON_IDS: Final = ("code", "licence")
+PARTS: Final = (
+    "text",
+    "technique",
+    "comparison",
+    "findings",
+    "measurements",
+    "impression",
+    "recommendation",
+    "addenda",
+    "study",
+    "pdf",
+    "pdf_link",
+    "viewer",
+)
+"""What an ORU may have an OBX for."""
 LEASE_S: Final = 45.0
 """How long a node has a lane at most, beside the wait for one answer: others wait so long for a
 node that died."""
@@ -53,6 +73,33 @@ class Style:
     echo: bool = False
     """Also what the message of an order's own sender did to it (an order was scheduled, cancelled);
     else only what happened here."""
+    tells: tuple[str, ...] = ("orders",)
+    """What it is told of: ``orders``, ``reports``."""
+    results: tuple[str, ...] = ()
+    """Only these values of OBR-25; empty: all."""
+    result_parts: tuple[str, ...] = ("findings", "impression", "study", "pdf", "viewer")
+    """The OBX of a report, in this order; of `PARTS`."""
+    result_text: str = "TX"
+    """``TX``: a line each repetition; ``FT``: ``\\.br\\``; ``HTML``: HTML in base64 in TX."""
+    result_codes: Mapping[str, str] = field(default_factory=dict)
+    """Part → OBX-3 as it shall stand there; ``{modality}`` is filled in."""
+    result_markers: Mapping[str, str] = field(
+        default_factory=lambda: {"findings": "MO_TA:", "impression": "KET_LUAN:"}
+    )
+    """Section → what stands before it in the part ``text``."""
+    link_type: str = "RP"
+    """OBX-2 of links."""
+    viewer_url: str = ""
+    """With ``{study} {accession} {placer} {patient} {report} {version}``; '' no link."""
+    pdf_url: str = ""
+    study_in_obx4: bool = False
+    """The Study Instance UID in OBX-4."""
+    person_id: str = "code"
+    """Who reads is numbered by ``code`` or ``licence``."""
+    withdrawn: str = "W"
+    """OBX-11 of a retracted report: ``W`` wrong, ``D`` to be deleted."""
+    pdf_wait_s: float = 60.0
+    """A signed report waits so long for its paper, if that is wanted; then it comes later."""
     tls: bool = False
     tls_ca: str = ""
     """PEM file of the authority of its certificate; '' those of the system."""
@@ -204,6 +251,8 @@ def note(session: Session, name: str, failures: int, closed_until: datetime | No
 
 
 def _read(name: str, value: Any, usual: object) -> Any:  # noqa: ANN401 - what TOML or JSON hold
+    if isinstance(usual, Mapping):
+        return _table(name, value, usual)
     if isinstance(usual, tuple):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -221,6 +270,12 @@ def _read(name: str, value: Any, usual: object) -> Any:  # noqa: ANN401 - what T
         raise Malformed(f"option {name}: {type(usual).__name__} is wanted") from error
 
 
+def _table(name: str, value: Any, usual: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ANN401
+    if not isinstance(value, Mapping):
+        raise Malformed(f"option {name}: a table of texts is wanted")
+    return {**usual, **{str(key): str(one) for key, one in value.items()}}
+
+
 def _check(style: Style) -> None:
     faults = [
         (style.version not in VERSIONS, f"version: one of {', '.join(VERSIONS)} is wanted"),
@@ -229,6 +284,8 @@ def _check(style: Style) -> None:
         (not charsets.codec_of(style.charset), "charset: a value of MSH-18 is wanted"),
         (not 0 < style.answer_s <= 600, "answer_s: more than 0, at most 600"),  # noqa: PLR2004
         (style.reject_tries < 1, "reject_tries: at least 1"),
+        (not 0 <= style.pdf_wait_s <= 86_400, "pdf_wait_s: at most a day"),  # noqa: PLR2004
+        *_unknown(style),
         (
             bool(style.tls_ca) and not Path(style.tls_ca).is_file(),
             f"tls_ca: there is no file {style.tls_ca}",
@@ -237,6 +294,23 @@ def _check(style: Style) -> None:
     for wrong, said in faults:
         if wrong:
             raise Malformed(f"option {said}")
+
+
+def _unknown(style: Style) -> Iterator[tuple[bool, str]]:
+    """Yield whether each option of reports is none of its values."""
+    for name, known in (
+        ("tells", NEWS),
+        ("result_parts", PARTS),
+        ("result_codes", PARTS),
+        ("result_markers", PARTS),
+        ("result_text", TEXTS),
+        ("link_type", LINKS),
+        ("withdrawn", WITHDRAWN),
+        ("person_id", PERSON_IDS),
+    ):
+        given = getattr(style, name)
+        values = [given] if isinstance(given, str) else [*given]
+        yield not {*values} <= {*known}, f"{name}: of {', '.join(known)}"
 
 
 def _one(found: str | None, name: str) -> None:

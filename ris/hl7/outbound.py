@@ -63,7 +63,8 @@ def wants(style: Style, event: OrderEvent) -> bool:
 
 def concerns(style: Style, news: OrderNews) -> bool:
     """Whether a destination wants to know of that order."""
-    return not style.senders or news.order.sender in style.senders
+    from_there = not style.senders or news.order.sender in style.senders
+    return "orders" in style.tells and from_there
 
 
 def _draft(news: OrderNews, to: Destination, event: OrderEvent, zone: tzinfo) -> Draft:

@@ -6,6 +6,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
+from ris import outbox
 from ris.releases import releasing
 from ris.reports import records
 from ris.reports.contents import check_short
@@ -47,7 +48,9 @@ def save(session: Session, report_uid: str, document: Document) -> Document:
         "sha256": document.sha256,
         **asdict(document.evidence),
     }
-    session.execute(insert(DocumentRow).values(**values).on_conflict_do_nothing())
+    kept = insert(DocumentRow).values(**values).on_conflict_do_nothing().returning(DocumentRow.id)
+    if session.scalar(kept) is not None:
+        outbox.paper_is_there(session, report_uid, document.revision, utc_now())
     releasing.documented(session, report_uid, document.revision)
     return find(session, report_uid, document.revision) or document
 

@@ -90,7 +90,7 @@ class _Composer:
             number=number,
             version=version.version,
             status="" if version.status in _PLAIN else self._told(NAMES[version.status].words),
-            notice=self._notice(),
+            notice=notice(self.session, self.report, version, self.press.zone),
             watermark=self._watermark() or unsigned,
             facts=[*self._facts(name)],
             content=version.content,
@@ -112,30 +112,6 @@ class _Composer:
     def _watermark(self) -> str:
         word = _WATERMARKS.get(self.version.status)
         return self._told(word) if word else ""
-
-    def _notice(self) -> str:
-        """Say what this version changes, and why."""
-        version = self.version
-        told = {
-            Action.CORRECT: words.CORRECTS,
-            Action.ADDEND: words.ADDS,
-            Action.UNAPPROVE: words.WITHDRAWS,
-        }.get(version.action)
-        before = self._superseded()
-        if told is None or before is None:
-            return ""
-        at = version if version.action is Action.UNAPPROVE else before
-        return self._told(told).format(
-            version=before.version,
-            at=at.authored_at.astimezone(self.press.zone),
-            reason=version.reason,
-        )
-
-    def _superseded(self) -> Version | None:
-        """Return the signed version before this one: the paper that somebody may hold."""
-        issued = queries.versions(self.session, self.report.uid, issued=True)
-        before = [one for one in issued if one.revision < self.version.revision]
-        return next((one for one in reversed(before) if one.status in SIGNED), None)
 
     def _facts(self, name: str) -> Iterator[tuple[str, str]]:
         subject = self.version.subject
@@ -206,6 +182,29 @@ class _Composer:
 
     def _told(self, term: Words) -> str:
         return term.told(self.report.language)
+
+
+def notice(session: Session, report: Report, version: Version, zone: tzinfo) -> str:
+    """Say what a version changes, and why; '' when it changes nothing."""
+    told = {
+        Action.CORRECT: words.CORRECTS,
+        Action.ADDEND: words.ADDS,
+        Action.UNAPPROVE: words.WITHDRAWS,
+    }.get(version.action)
+    before = _superseded(session, report, version)
+    if told is None or before is None:
+        return ""
+    at = version if version.action is Action.UNAPPROVE else before
+    return told.told(report.language).format(
+        version=before.version, at=at.authored_at.astimezone(zone), reason=version.reason
+    )
+
+
+def _superseded(session: Session, report: Report, version: Version) -> Version | None:
+    """Return the signed version before this one: the paper that somebody may hold."""
+    issued = queries.versions(session, report.uid, issued=True)
+    before = [one for one in issued if one.revision < version.revision]
+    return next((one for one in reversed(before) if one.status in SIGNED), None)
 
 
 def _one_line(text: str) -> str:
