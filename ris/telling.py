@@ -119,11 +119,13 @@ def tell(
     tuple
         Whether anything changed, and notes.
     """
-    named = path[0]
+    named, found = path[0], told(request)
+    if not found:  # a number alone is no news: older demographics may still come
+        return False, []
     if named.sent_by == context.sender and identity.is_older(context.sent_at, named.sent_at):
         return False, ["older than what is known: demographics left as they are"]
     shown = facts_of(named)
-    taken, notes = judged(told(request), shown)
+    taken, notes = judged(found, shown)
     named.sent_at, named.sent_by = context.sent_at or named.sent_at, context.sender
     differs = any(shown[name] != value for name, value in taken.items())
     if not differs and not _children(session, named):
@@ -185,19 +187,19 @@ def introduced(
     context: Context, patient_id: int, request: PatientRequest | None
 ) -> tuple[PatientRow, Sequence[PatientChangeRow]]:
     """Return a new patient as a message tells of it, and the change that this is, if it is one."""
-    now = utc_now()
+    now, found = utc_now(), told(request) if request else {}
     row = PatientRow(
         id=patient_id,
         root_ref=patient_id,
         merged_into=None,
         patient_name_key="",
-        sent_at=context.sent_at if request else None,
-        sent_by=context.sender if request else "",
+        sent_at=context.sent_at if found else None,
+        sent_by=context.sender if found else "",
         created_at=now,
         changed_at=now,
         **BLANK,
     )
-    taken, _ = judged(told(request), BLANK) if request else ({}, [])
+    taken, _ = judged(found, BLANK)
     news = {name: value for name, value in taken.items() if value != BLANK[name]}
     _show(row, {**BLANK, **news})
     return row, [_change(context, patient_id, patient_id, news)] if news else []

@@ -165,6 +165,14 @@ def test_cancellation_wins_over_a_new_order_at_the_same_moment(engine: Engine) -
     assert his.only_order("7781").state is OrderState.CANCELED
 
 
+def test_order_that_tells_nothing_of_the_patient_does_not_make_older_news_late(his: His) -> None:
+    his.order("NW", "7781", person=pid("1", "", "", ""), at=LATER)
+
+    his.admit("1", "TRẦN THỊ SỚM", at=EIGHT)
+
+    assert his.patient("1").patient_name == "TRẦN THỊ SỚM"
+
+
 # Cancelled when it is too late
 
 
