@@ -212,6 +212,15 @@ def code_in(answer: bytes) -> str:
     return match[1].decode() if match else ""
 
 
+def named_in(answer: bytes) -> tuple[str, str]:
+    """Return the kind (``ACK^O01``) and the control id of an acknowledgement that we built."""
+    line = answer.partition(b"\r")[0].decode("ascii", "replace")
+    fields = line.split(line[3:4] or "|")
+    if len(fields) <= 9:  # noqa: PLR2004 - MSH-10; MSH-1 is the separator
+        return "ACK", ""
+    return "^".join(re.split(r"[^A-Z0-9]", fields[8])[:2]), fields[9]
+
+
 def told_in(answer: bytes) -> str:
     """Return what an acknowledgement says of an error: ERR-3 and ERR-8, or MSA-3; in short."""
     try:

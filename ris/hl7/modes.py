@@ -65,7 +65,7 @@ def asked(message: Message) -> Asked | None:
 def wants_nothing(octets: bytes) -> bool:
     """Return whether a message of ours says that it is not to be answered at all."""
     line = octets.partition(b"\r")[0]
-    return line.split(line[3:4])[14:16] == [b"NE", b"NE"]  # MSH-1 is the separator itself
+    return line.split(line[3:4] or b"|")[14:16] == [b"NE", b"NE"]  # MSH-1 is the separator itself
 
 
 def refusal(error: str) -> Code:

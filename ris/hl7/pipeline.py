@@ -401,12 +401,12 @@ class Pipeline:
 def _follow_up(reading: Reading, message_id: int, result: Result) -> Draft:
     """Return the application acknowledgement of a message as a message of our own."""
     answer = result.answer or b""
-    read = message.read(answer)
+    kind, control_id = ack.named_in(answer)
     return Draft(
         reading.profile.application_ack,
         f"ack:{message_id}",
-        read.control_id,
-        f"{kind_of(read)} {result.answer_code}",
+        control_id,
+        f"{kind} {result.answer_code}",
         answer,
         reading.keys,
     )

@@ -203,6 +203,7 @@ def test_rejection_may_be_tried_again_where_the_destination_wants_it(
 def test_same_bytes_go_out_again_when_no_answer_came(
     engine: Engine, receiver: Receiver, clock: Clock, lane: Lanes, odd: str
 ) -> None:
+    """H08: it may have taken the message; it knows a repetition by its bytes and control id."""
     register(engine, receiver.port, answer_s=0.5)
     receiver.behaviour = {"ID1": odd}
     wait_for(engine, "1", "1.2", "2")

@@ -153,6 +153,21 @@ def test_blind_answer_names_what_can_be_seen(octets: bytes, control_id: bytes) -
     assert ack.code_in(answer) == "AR"
 
 
+@pytest.mark.parametrize("version", ["2.3", "2.3.1", "2.5.1"])
+def test_answer_is_named_as_a_message_of_ours(version: str) -> None:
+    octets = ack.build(message.read(head(version)), Code.ACCEPT, NOW)
+    read = message.read(octets)
+
+    kind = "^".join(filter(None, (read.code, read.trigger)))
+    assert ack.named_in(octets) == (kind, read.control_id)
+    assert len(read.control_id) == 20
+
+
+def test_answer_in_other_bytes_has_no_name() -> None:
+    assert ack.named_in("MSH|^~".encode("utf-16")) == ("ACK", "")
+    assert ack.named_in(b"") == ("ACK", "")
+
+
 def test_answers_to_a_batch_are_a_batch() -> None:
     answers = [ack.build(message.read(head()), Code.ACCEPT, NOW)] * 2
 

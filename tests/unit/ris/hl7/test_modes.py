@@ -60,3 +60,4 @@ def test_message_says_that_it_wants_no_answer(conditions: str, *, nothing: bool)
 
 def test_message_of_two_fields_is_answered() -> None:
     assert not modes.wants_nothing(b"MSH|^~")
+    assert not modes.wants_nothing(b"")
