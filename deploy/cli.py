@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "import": Later(
         "transfer:import_folder", "Take every DICOM file of a folder into the archive."
     ),
+    "export": Later("transfer:export", "Write studies with a DICOMDIR into a folder."),
     "send": Later("transfer:send", "Send DICOM files to a peer by C-STORE."),
     "peer": Later("peers:app", "The DICOM application entities that we know."),
     "token": Later("tokens:app", "Bearer tokens for HTTP."),

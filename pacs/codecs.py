@@ -20,9 +20,9 @@ import numpy as np
 
 from pacs import contexts, decoders, encoders, targets
 from pacs.decoding import LENGTHS, Answer, Request
-from pacs.drawing import Drawing, Sheet
+from pacs.drawing import Drawing, Paper, Rewrapping, Sheet
 from pacs.frames import ImagePixel
-from pacs.render import captions, films, pictures, showing, waveforms
+from pacs.render import captions, films, pictures, showing, transport, waveforms
 from pacs.render.looks import Look
 from pacs.render.options import Window
 from storage.base.errors import Malformed, NotSupported
@@ -34,7 +34,7 @@ DRAWING_CPU_S: Final = 50
 _BYTE: Final = 8
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
-_Asked = Request | Drawing | Sheet
+_Asked = Request | Drawing | Sheet | Paper | Rewrapping
 
 
 def decode(frame: bytes, request: Request) -> tuple[bytes, str]:
@@ -138,6 +138,16 @@ def draw_sheet(content: bytes, asked: Sheet) -> bytes:
     return pictures.encode(shown, asked.media_type, asked.options.quality)
 
 
+def draw_paper(content: bytes, asked: Paper) -> bytes:
+    """Return the picture of the first page of a document."""
+    from pacs.render import pages  # noqa: PLC0415 - seldom needed, and a library of 7 MB
+
+    viewport = asked.options.viewport
+    page = pages.of_pdf(content, viewport) if asked.pdf else pages.of_text(content.decode())
+    shown = pictures.shown(page, viewport)
+    return pictures.encode(shown, asked.media_type, asked.options.quality)
+
+
 def _cut(content: bytes, lengths: Sequence[int]) -> Iterator[bytes]:
     at = 0
     for length in lengths:
@@ -175,6 +185,10 @@ def _made(content: bytes, request: _Asked) -> tuple[bytes, str]:
         return draw(content, request), ""
     if isinstance(request, Sheet):
         return draw_sheet(content, request), ""
+    if isinstance(request, Paper):
+        return draw_paper(content, request), ""
+    if isinstance(request, Rewrapping):
+        return transport.to_mp4(content, request.columns, request.rows), ""
     work = recode if request.target_transfer_syntax_uid else decode
     return work(content, request)
 

@@ -49,6 +49,22 @@ class Sheet(msgspec.Struct, tag="sheet"):
     media_type: str
 
 
+class Paper(msgspec.Struct, tag="paper"):
+    """What a codec process is asked: to draw the first page of the document that follows."""
+
+    pdf: bool
+    """Else plain text in UTF-8."""
+    options: Options
+    media_type: str
+
+
+class Rewrapping(msgspec.Struct, tag="rewrapping"):
+    """What a codec process is asked: to put the transport stream that follows into MP4."""
+
+    columns: int
+    rows: int
+
+
 def draw(drawing: Drawing, frames: Sequence[bytes], pool: Decoders | None = None) -> bytes:
     """Return the file that was asked for.
 
@@ -72,6 +88,20 @@ def draw_waveform(sheet: Sheet, samples: bytes, pool: Decoders | None = None) ->
     """Return the picture that was asked for; errors as `draw`."""
     request = msgspec.json.encode(sheet)
     made, _ = (pool or shared()).ask(request, (samples,), MAX_FILE_BYTES, "rendering")
+    return made
+
+
+def draw_paper(paper: Paper, content: bytes, pool: Decoders | None = None) -> bytes:
+    """Return the picture that was asked for; errors as `draw`."""
+    request = msgspec.json.encode(paper)
+    made, _ = (pool or shared()).ask(request, (content,), MAX_FILE_BYTES, "rendering")
+    return made
+
+
+def rewrap(stream: bytes, columns: int, rows: int, pool: Decoders | None = None) -> bytes:
+    """Return the film of a transport stream in MP4; errors as `draw`."""
+    request = msgspec.json.encode(Rewrapping(columns, rows))
+    made, _ = (pool or shared()).ask(request, (stream,), MAX_FILE_BYTES, "the film")
     return made
 
 

@@ -1,4 +1,4 @@
-"""``lienthong send`` and ``lienthong import``: files out to a peer, files in from a folder."""
+"""``lienthong send``, ``import`` and ``export``: files to a peer, from a folder, into one."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deploy import importing, sending
+from deploy import exporting, importing, sending
 from deploy.commands.options import Config, err, opened, out, printable
 from deploy.importing import Imported
+from pacs.filesets import Profile
 from pacs.scu.association import Address
 from storage.access import peers
 from storage.base.errors import Malformed
@@ -50,6 +51,26 @@ def import_folder(
     )
     if failed:
         raise typer.Exit(1)
+
+
+def export(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", file_okay=False, help="A new or empty folder.")
+    ],
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Study Instance UIDs.")],
+    media: Annotated[
+        str, typer.Option(help="DICOMDIR: as stored; STD-GEN-CD: Explicit VR Little Endian.")
+    ] = "DICOMDIR",
+    config: Config = None,
+) -> None:
+    """Write studies as a file-set for media, with a DICOMDIR, into FOLDER."""
+    try:
+        profile = Profile(media.strip().upper())
+    except ValueError:
+        raise Malformed(f"--media is one of {', '.join(filter(None, Profile))}") from None
+    with opened(config) as node:
+        count = exporting.export(node, studies, folder, profile)
+    out.print(f"{count} files in {folder}")
 
 
 def send(

@@ -9,6 +9,7 @@ import io
 import itertools
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from PIL import Image
@@ -92,19 +93,36 @@ def _even(picture: Image.Image) -> Image.Image:
     return wider
 
 
+@dataclass(frozen=True, slots=True)
+class Track:
+    """The samples of a film, and what is told of them."""
+
+    description: bytes
+    samples: Sequence[bytes]
+    keys: Sequence[int]
+    """Numbers of the samples at which it can be begun, from 1."""
+    lasting: Sequence[int]
+    """Ticks from the decoding of each to that of the next one."""
+    late: Sequence[int] = ()
+    """Ticks from its decoding to its showing; none: they are shown when they are decoded."""
+
+
 def _film_of(sequence: bytes, size: tuple[int, int], lasting: Sequence[int]) -> bytes:
     """Return the MP4 film with the samples of an AVIF image sequence, or image if it is one."""
-    if len(lasting) == 1:
-        description, samples, keys = _still(sequence)
-    else:
-        description, samples, keys = _track(sequence)
-    head = _box(b"ftyp", b"isom", bytes(4), b"isomiso6av01mp41")
+    description, samples, keys = _still(sequence) if len(lasting) == 1 else _track(sequence)
+    return file_of(Track(description, samples, keys, lasting), size, _TICKS_S)
+
+
+def file_of(track: Track, size: tuple[int, int], ticks_s: int) -> bytes:
+    """Return the MP4 file of one film (ISO 14496-12, 14496-14)."""
+    samples, keys = track.samples, track.keys
+    head = box(b"ftyp", b"isom", bytes(4), b"isomiso6mp41")
     movie = b""
     for _ in range(2):  # where the samples begin depends on the length of the description
         start = len(head) + len(movie) + 8
-        tables = (
-            _full(b"stsd", 0, struct.pack(">I", 1), description),
-            _full(b"stts", 0, struct.pack(">I", len(lasting)), *_runs(lasting)),
+        tables = [
+            _full(b"stsd", 0, struct.pack(">I", 1), track.description),
+            _full(b"stts", 0, *_runs(track.lasting)),
             _full(b"stsc", 0, struct.pack(">4I", 1, 1, len(samples), 1)),
             _full(
                 b"stsz",
@@ -113,19 +131,30 @@ def _film_of(sequence: bytes, size: tuple[int, int], lasting: Sequence[int]) -> 
             ),
             _full(b"stco", 0, struct.pack(">2I", 1, start)),
             _full(b"stss", 0, struct.pack(f">{len(keys) + 1}I", len(keys), *keys)),
-        )
-        movie = _movie(size, sum(lasting), _box(b"stbl", *tables))
-    return b"".join((head, movie, _box(b"mdat", *samples)))
+        ]
+        if any(track.late):
+            tables.append(_full(b"ctts", 0, *_runs(track.late)))
+        movie = _movie(size, sum(track.lasting), ticks_s, box(b"stbl", *tables))
+    return b"".join((head, movie, box(b"mdat", *samples)))
 
 
-def _runs(lasting: Sequence[int]) -> Iterator[bytes]:
-    return (struct.pack(">2I", 1, one) for one in lasting)
+def visual(kind: bytes, width: int, height: int, configuration: bytes) -> bytes:
+    """Return a visual sample entry (ISO 14496-12 12.1.3)."""
+    facts = struct.pack(">6xH16x2H2IIH32xHh", 1, width, height, 72 << 16, 72 << 16, 0, 1, 24, -1)
+    return box(kind, facts, configuration)
 
 
-def _movie(size: tuple[int, int], ticks: int, table: bytes) -> bytes:
+def _runs(numbers: Sequence[int]) -> Iterator[bytes]:
+    """Yield how many runs of the same number there are, then each."""
+    runs = [(len([*run]), number) for number, run in itertools.groupby(numbers)]
+    yield struct.pack(">I", len(runs))
+    yield from (struct.pack(">2I", *run) for run in runs)
+
+
+def _movie(size: tuple[int, int], ticks: int, ticks_s: int, table: bytes) -> bytes:
     """Return the moov box of one film track (ISO 14496-12 8.2 to 8.4)."""
     width, height = size
-    header = struct.pack(">4I", 0, 0, _TICKS_S, ticks)
+    header = struct.pack(">4I", 0, 0, ticks_s, ticks)
     movie_header = _full(
         b"mvhd", 0, header, struct.pack(">IH10x", 1 << 16, 1 << 8), _MATRIX, bytes(24), b"\0\0\0\2"
     )
@@ -137,23 +166,24 @@ def _movie(size: tuple[int, int], ticks: int, table: bytes) -> bytes:
         struct.pack(">2I", width << 16, height << 16),
     )
     reference = _full(b"dref", 0, struct.pack(">I", 1), _full(b"url ", 1))
-    information = _box(b"minf", _full(b"vmhd", 1, bytes(8)), _box(b"dinf", reference), table)
+    information = box(b"minf", _full(b"vmhd", 1, bytes(8)), box(b"dinf", reference), table)
     undetermined = 0x55C4  # the language
-    media = _box(
+    media = box(
         b"mdia",
         _full(b"mdhd", 0, header, struct.pack(">2H", undetermined, 0)),
         _full(b"hdlr", 0, bytes(4), b"vide", bytes(12), b"\0"),
         information,
     )
-    return _box(b"moov", movie_header, _box(b"trak", track_header, media))
+    return box(b"moov", movie_header, box(b"trak", track_header, media))
 
 
-def _box(kind: bytes, *content: bytes) -> bytes:
+def box(kind: bytes, *content: bytes) -> bytes:
+    """Return a box (ISO 14496-12 4.2)."""
     return struct.pack(">I4s", 8 + sum(map(len, content)), kind) + b"".join(content)
 
 
 def _full(kind: bytes, flags: int, *content: bytes) -> bytes:
-    return _box(kind, struct.pack(">I", flags), *content)
+    return box(kind, struct.pack(">I", flags), *content)
 
 
 def _track(sequence: bytes) -> tuple[bytes, Sequence[bytes], Sequence[int]]:
@@ -176,8 +206,8 @@ def _still(image: bytes) -> tuple[bytes, Sequence[bytes], Sequence[int]]:
     """Return the same of a single image (ISO 23000-22)."""
     properties = _inside(_inside(image, b"meta")[4:], b"iprp", b"ipco")
     width, height = struct.unpack_from(">2I", _inside(properties, b"ispe"), 4)
-    visual = struct.pack(">6xH16x2H2IIH32xHh", 1, width, height, 72 << 16, 72 << 16, 0, 1, 24, -1)
-    description = _box(b"av01", visual, _box(b"av1C", _inside(properties, b"av1C")))
+    configuration = box(b"av1C", _inside(properties, b"av1C"))
+    description = visual(b"av01", width, height, configuration)
     return description, [_inside(image, b"mdat")], [1]
 
 

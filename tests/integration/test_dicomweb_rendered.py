@@ -16,6 +16,7 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
+from reportlab.pdfgen.canvas import Canvas
 
 from storage.access.tokens import Role
 from tests.fixtures.dicom_files import ct_slice, encode, multi_frame, set_pixels
@@ -294,6 +295,29 @@ def test_a_document_is_no_picture(client, pdf):
     for path, accept in (("thumbnail", "*/*"), ("rendered", "image/jpeg")):
         assert client.get(f"{instance(pdf)}/{path}", headers={"Accept": accept}).status_code == 406
     assert client.get(f"{instance(pdf)}/frames/1/rendered").status_code == 404
+
+
+def test_a_report_and_a_pdf_have_their_first_page_as_thumbnail(client, shared_http_node):
+    content = io.BytesIO()
+    canvas = Canvas(content, pagesize=(200, 400))
+    canvas.rect(0, 200, 200, 200, stroke=0, fill=1)
+    canvas.save()
+    paper = ct_slice(SOPClassUID=EncapsulatedPDFStorage)
+    for keyword in ("PixelData", "Rows", "Columns", "BitsAllocated"):
+        del paper[keyword]
+    paper.EncapsulatedDocument = content.getvalue() + b"\0" * (content.tell() % 2)
+    report = structured_report()
+    shared_http_node.put(paper, report)
+
+    of_pdf = opened(client.get(f"{instance(paper)}/thumbnail?accept=image/png"))
+    of_report = opened(client.get(f"{study(report)}/thumbnail?accept=image/png&viewport=600,900"))
+
+    assert of_pdf.size == (64, 128)
+    assert max(of_pdf.getpixel((30, 30))) < 10
+    assert min(of_pdf.getpixel((30, 100))) > 245
+    assert of_report.height > 800
+    assert np.asarray(of_report).min() < 60
+    assert client.get(f"{instance(report)}/rendered?accept=image/png").status_code == 406
 
 
 def test_a_report_is_read_in_the_language_of_the_reader(client, shared_http_node):

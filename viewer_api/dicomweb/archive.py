@@ -1,21 +1,23 @@
 """A study or series as one ZIP file, streamed (PS3.18 8.7.3.7 application/zip).
 
 Entries are stored, not deflated: pixel data hardly shrinks, and a disk or a line is
-faster than deflate. Their names are ours, by number and short enough for media (PS3.10 8.2).
+faster than deflate. Their names are ours, by number and short enough for media (PS3.10 8.2);
+a directory of them (DICOMDIR) and a media profile can be asked for (`pacs.filesets`).
 """
 
 import io
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from pacs import part10, retrieve
-from pacs.series_metadata import Entry
+from pacs import filesets
+from pacs.filesets import Member, Profile
 from storage.access.tokens import Action
-from storage.objects.store import ObjectStore
+from storage.base.errors import Malformed
 from viewer_api import deps
 from viewer_api.dicomweb import contents
 from viewer_api.places import Series
@@ -42,31 +44,34 @@ def archive_of_series(request: Request, study: str, series: str) -> Response:
 
 
 def answer(request: Request, found: Sequence[Series], name: str) -> Response:
-    """Answer the instances of some series as a ZIP file; a rotten one leaves it without an end."""
-    pieces = _zipped(deps.parts(request).store, _named(found))
+    """Answer the instances of some series as a ZIP file; a rotten one leaves it without an end.
+
+    The parameter ``media`` asks for a file-set with a directory.
+    """
+    profile = _profile(request.query_params.get("media", ""))
+    series = [[entry.stored for entry in one.entries] for one in found]
+    filesets.require(profile, chain.from_iterable(series))
+    pieces = _zipped(filesets.members(deps.parts(request).store, series, profile))
     headers = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
     return contents.streamed(pieces, None, ZIP, headers)
 
 
-def _named(found: Sequence[Series]) -> Iterator[tuple[str, Entry]]:
-    for number, series in enumerate(found, 1):
-        for place, entry in enumerate(series.entries, 1):
-            yield f"DICOM/S{number:05}/I{place:06}", entry
+def _profile(name: str) -> Profile:
+    try:
+        return Profile(name.strip().upper())
+    except ValueError:
+        known = ", ".join(filter(None, Profile))
+        raise Malformed(f"media: one of {known}") from None
 
 
-def _zipped(store: ObjectStore, entries: Iterable[tuple[str, Entry]]) -> Iterator[bytes]:
+def _zipped(members: Iterable[Member]) -> Iterator[bytes]:
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, entry in entries:
-            stored = entry.stored
-            head = part10.head(
-                stored.sop_class_uid, stored.sop_instance_uid, stored.transfer_syntax_uid
-            )
-            facts = zipfile.ZipInfo(name, _WHEN)
-            facts.file_size = len(head) + retrieve.outgoing_size(store, stored)
+        for one in members:
+            facts = zipfile.ZipInfo(one.path, _WHEN)
+            facts.file_size = one.size
             with archive.open(facts, "w") as member:
-                member.write(head)
-                for piece in retrieve.outgoing_pieces(store, stored):
+                for piece in one.pieces:
                     member.write(piece)
                     yield from sink.taken()
     yield from sink.taken()

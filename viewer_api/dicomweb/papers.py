@@ -3,7 +3,7 @@
 from typing import Final
 
 from pacs import drawing, retrieve
-from pacs.drawing import Sheet
+from pacs.drawing import Paper, Sheet
 from pacs.render import documents, trees, waveforms
 from pacs.render.documents import Link
 from pacs.render.options import Options
@@ -57,6 +57,19 @@ def encapsulated(parts: Parts, entry: Entry) -> bytes:
     if len(content) - told in {0, 1}:
         return content[:told]
     return content.removesuffix(b"\0") if len(content) % 2 == 0 else content
+
+
+def page_of_report(parts: Parts, entry: Entry, asked: Options, media_type: str) -> bytes:
+    """Return the beginning of a structured report as a picture; errors as `waveform`."""
+    text = report(parts, entry, asked, documents.TEXT)
+    return drawing.draw_paper(Paper(pdf=False, options=asked, media_type=media_type), text)
+
+
+def page_of_pdf(parts: Parts, entry: Entry, asked: Options, media_type: str) -> bytes:
+    """Return the first page of an encapsulated PDF as a picture; errors as `waveform`."""
+    return drawing.draw_paper(
+        Paper(pdf=True, options=asked, media_type=media_type), encapsulated(parts, entry)
+    )
 
 
 def _linking(study: str) -> Link:

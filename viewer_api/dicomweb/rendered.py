@@ -7,7 +7,7 @@ refers to, and can be named for others to be seen by it (`presenting`).
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -186,7 +186,9 @@ def _thumbnail(request: Request, target: Target) -> Response:
     if target.applied:
         presenting.require_no_window(asked)
     kinds = [Offer(kind) for kind in representations.STILLS]
-    return _one(request, replace(target, numbers=target.numbers[:1]), asked, kinds)
+    first = replace(target, numbers=target.numbers[:1])
+    asked = replace(asked, language=_language(request))
+    return _one(request, first, asked, kinds, representations.thumbnails)
 
 
 def _rendered(request: Request, target: Target) -> Response:
@@ -215,12 +217,18 @@ def _in_one(kind: str, target: Target) -> bool:
     return len(target.numbers) <= 1 or kind not in representations.STILLS
 
 
-def _one(request: Request, target: Target, asked: Options, kinds: Sequence[Offer]) -> Response:
+def _one(
+    request: Request,
+    target: Target,
+    asked: Options,
+    kinds: Sequence[Offer],
+    offers: Callable[[Entry], Sequence[str]] = representations.offers,
+) -> Response:
     """Answer the first of the likely ones that can be rendered."""
     fault: NotSupported | None = None
     accept = media.accepted(request)
     for entry in target.likely:
-        known = representations.offers(entry)
+        known = offers(entry)
         chosen = media.choose(accept, [kind for kind in kinds if kind.media_type in known])
         if chosen is None:
             continue

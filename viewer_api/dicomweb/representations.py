@@ -16,6 +16,7 @@ from pacs.render import (
     looks,
     pictures,
     presentations,
+    transport,
     waveforms,
 )
 from pacs.render.captions import Captions
@@ -41,6 +42,7 @@ _MS: Final = 1000
 
 STILLS: Final = tuple(pictures.FORMATS)
 FILMS: Final = tuple(kind for kind in films.FORMATS if kind not in pictures.FORMATS)
+MP4: Final = "video/mp4"
 _ANNOTATIONS: Final = ((), *((one,) for one in KEYWORDS), KEYWORDS)
 _AS_STORED: Final = Form(multipart=False, media_type=media.OCTET_STREAM, as_stored=True)
 
@@ -54,6 +56,7 @@ class Category(Enum):
     REPORT = auto()
     ENCAPSULATED = auto()
     PRESENTATION = auto()
+    VIDEO = auto()
 
 
 OFFERS: Final[Mapping[Category, Sequence[str]]] = {
@@ -62,13 +65,15 @@ OFFERS: Final[Mapping[Category, Sequence[str]]] = {
     Category.WAVEFORM: STILLS,
     Category.REPORT: documents.FORMATS,
     Category.PRESENTATION: (),
+    Category.VIDEO: (MP4,),
 }
 """Rendered media types, the default first; encapsulated documents are given as they are.
 
 Of a presentation state, what is rendered are the images that it refers to.
 """
-_WITH_FRAMES: Final = frozenset({Category.IMAGE, Category.MULTI_FRAME})
+_WITH_FRAMES: Final = frozenset({Category.IMAGE, Category.MULTI_FRAME, Category.VIDEO})
 _DOCUMENTS: Final = {uid: media_type for media_type, uid in wrapping.DOCUMENTS.items()}
+_PDF: Final = "application/pdf"
 _CHARSET: Final = "; charset=utf-8"
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
 _IN_BROWSER: Final = frozenset({"application/pdf", *documents.FORMATS, *STILLS, *FILMS})
@@ -102,6 +107,8 @@ def category(entry: Entry) -> Category:
         return Category.WAVEFORM
     if presentations.is_presentation(uid):
         return Category.PRESENTATION
+    if contexts.is_video(entry.stored.transfer_syntax_uid):
+        return Category.VIDEO
     return Category.MULTI_FRAME if entry.stored.number_of_frames > 1 else Category.IMAGE
 
 
@@ -114,6 +121,13 @@ def offers(entry: Entry) -> Sequence[str]:
     """Return the media types in which an instance can be rendered, the default first."""
     document = _DOCUMENTS.get(entry.stored.sop_class_uid)
     return (document,) if document else OFFERS[category(entry)]
+
+
+def thumbnails(entry: Entry) -> Sequence[str]:
+    """Return the media types in which an instance has a thumbnail, the default first."""
+    if category(entry) is Category.REPORT or _DOCUMENTS.get(entry.stored.sop_class_uid) == _PDF:
+        return STILLS
+    return offers(entry)
 
 
 def content_type(media_type: str) -> str:
@@ -153,13 +167,42 @@ def make(
         raise NotFound("the object has no frames")
     if kind is Category.WAVEFORM:
         return papers.waveform(parts, entry, asked, media_type)
-    if kind is Category.REPORT:
-        return papers.report(parts, entry, asked, media_type)
-    if kind is Category.ENCAPSULATED:
-        return papers.encapsulated(parts, entry)
     if kind is Category.PRESENTATION:
         raise NotSupported("a presentation state has no picture of its own")
-    return _image(parts, entry, numbers, asked, media_type, presentation)
+    if kind is Category.VIDEO:
+        return _video(parts, entry, numbers)
+    if kind in _WITH_FRAMES:
+        return _image(parts, entry, numbers, asked, media_type, presentation)
+    return _paper(parts, entry, asked, media_type)
+
+
+def _paper(parts: Parts, entry: Entry, asked: Options, media_type: str) -> bytes:
+    """Return what is read as it is, or the picture of its first page for a thumbnail."""
+    report = category(entry) is Category.REPORT
+    if media_type in STILLS:
+        page = papers.page_of_report if report else papers.page_of_pdf
+        return page(parts, entry, asked, media_type)
+    if report:
+        return papers.report(parts, entry, asked, media_type)
+    return papers.encapsulated(parts, entry)
+
+
+def _video(parts: Parts, entry: Entry, numbers: Sequence[int]) -> bytes:
+    """Return a film in MP4 (PS3.5 8.2.7): as it lies, or out of its transport stream."""
+    syntax = entry.stored.transfer_syntax_uid
+    if numbers:
+        raise NotSupported(f"frames in {contexts.name_of(syntax)} are not drawn one by one")
+    if entry.stored.dataset_size > drawing.MAX_FILE_BYTES:
+        raise NotSupported(f"a film of more than {drawing.MAX_FILE_BYTES} bytes")
+    source = stored_frames.source_of(parts, entry, _AS_STORED)
+    stream = source.frame(1)
+    if transport.is_mp4(stream):
+        return stream
+    if not transport.is_transport_stream(stream):
+        raise NotSupported(f"{contexts.name_of(syntax)} that lies in no MP4 or transport stream")
+    found = header.scan(retrieve.header_bytes(parts.store, entry.stored), syntax)
+    image = frames.image_pixel(found)
+    return drawing.rewrap(stream, image.columns, image.rows)
 
 
 def _image(
@@ -251,10 +294,6 @@ def _look(parts: Parts, entry: Entry) -> _Seen:
     place = entry.stored.object_key, entry.stored.dataset_offset
     if known := _seen.get(place):
         return known
-    if contexts.is_video(entry.stored.transfer_syntax_uid):
-        raise NotSupported(
-            f"frames in {contexts.name_of(entry.stored.transfer_syntax_uid)} are not drawn"
-        )
     start = retrieve.header_bytes(parts.store, entry.stored)
     found = header.scan(start, entry.stored.transfer_syntax_uid)
     base = looks.look_of(found, frames.image_pixel(found))

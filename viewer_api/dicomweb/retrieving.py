@@ -22,7 +22,8 @@ from storage.base.errors import NotSupported
 from storage.objects.store import ObjectStore
 from viewer_api import deps, media, multipart
 from viewer_api.deps import Parts
-from viewer_api.dicomweb import contents
+from viewer_api.dicomweb import archive, contents
+from viewer_api.media import Offer
 from viewer_api.multipart import Part
 from viewer_api.places import Series
 
@@ -38,13 +39,22 @@ _CONVERTIBLE: Final = contexts.NATIVE | contexts.DECODABLE
 @router.get("/studies/{study}")
 def retrieve_study(request: Request, study: str) -> Response:
     """Retrieve every instance of a study."""
-    return _several(request, deps.parts(request).places.of_study(study))
+    found = deps.parts(request).places.of_study(study)
+    return archive.answer(request, found, study) if _zip(request) else _several(request, found)
 
 
 @router.get("/studies/{study}/series/{series}")
 def retrieve_series(request: Request, study: str, series: str) -> Response:
     """Retrieve every instance of a series."""
-    return _several(request, [deps.parts(request).places.of_series(study, series)])
+    found = [deps.parts(request).places.of_series(study, series)]
+    return archive.answer(request, found, series) if _zip(request) else _several(request, found)
+
+
+def _zip(request: Request) -> bool:
+    """Return whether the client likes a ZIP file best (PS3.18 8.7.3.7)."""
+    known = [Offer(media.DICOM, multipart=True), Offer(media.DICOM), Offer(archive.ZIP)]
+    chosen = media.choose(media.accepted(request), known)
+    return chosen is not None and chosen.media_type == archive.ZIP
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}")
