@@ -11,7 +11,6 @@ A death at any point leaves the received object, or both.
 
 import hashlib
 import logging
-import os
 import threading
 import time
 from contextlib import suppress
@@ -28,10 +27,10 @@ from storage.archive.compressions import Candidate, Kept, Place, Rule, State, Te
 from storage.archive.model import StoredInstance
 from storage.base.clock import utc_now
 from storage.base.errors import Conflict, Malformed, NotFound, NotSupported, StoreUnavailable
-from storage.base.files import make_folder, open_part, sweep_parts, write_all
 from storage.db.engine import Engine, transaction
 from storage.objects import keys
 from storage.objects.store import ObjectStore
+from storage.objects.writing import put_pieces
 
 log = logging.getLogger(__name__)
 
@@ -175,20 +174,7 @@ class Compressing:
         sha256 = hashlib.sha256(dataset).hexdigest()
         with transaction(self._engine) as session:
             compressions.announce(session, key, utc_now())
-        make_folder(self._folder)
-        sweep_parts(self._folder)
-        try:
-            part, path = open_part(str(self._folder))
-            try:
-                for content in (head, dataset, rest):
-                    write_all(part, content)
-                os.fdatasync(part)
-                self._store.put_files([(key, Path(path))])
-            finally:
-                Path(path).unlink(missing_ok=True)
-                os.close(part)
-        except OSError as error:
-            raise StoreUnavailable(f"{self._folder}: {error.strerror}") from error
+        put_pieces(self._store, self._folder, key, head, dataset, rest)
         return Place(syntax, key, len(head), len(dataset), sha256)
 
     def _restored_sha256(self, place: Place) -> str:

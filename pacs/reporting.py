@@ -8,10 +8,8 @@ waits; reading and telling others of the text do not.
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -35,12 +33,12 @@ from storage.archive import instances, search
 from storage.archive.model import Level, Match, Query, StoredInstance
 from storage.base.clock import utc_now
 from storage.base.errors import NotFound, StoreUnavailable
-from storage.base.files import make_folder, open_part, sweep_parts, write_all
 from storage.base.settings import Settings
 from storage.db.engine import Engine, Session, transaction
 from storage.jobs.runner import Handler
 from storage.objects import keys
 from storage.objects.store import ObjectStore
+from storage.objects.writing import put_pieces
 from storage.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -120,20 +118,7 @@ class Reporting:
         return kept, signed.pdf if kept == made else self.store.read(kept.object_key)
 
     def _put(self, key: str, content: bytes) -> None:
-        folder = self.settings.data_dir / "papers"
-        try:
-            make_folder(folder)
-            sweep_parts(folder)
-            part, path = open_part(str(folder))
-            try:
-                write_all(part, content)
-                os.fdatasync(part)
-                self.store.put_files([(key, Path(path))])
-            finally:
-                Path(path).unlink(missing_ok=True)
-                os.close(part)
-        except OSError as error:
-            raise StoreUnavailable(f"{folder}: {error.strerror}") from error
+        put_pieces(self.store, self.settings.data_dir / "papers", key, content)
         if self.store.sha256(key) != hashlib.sha256(content).hexdigest():
             self.store.delete(key)
             raise StoreUnavailable(f"object {key} reads back with another hash")

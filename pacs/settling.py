@@ -8,7 +8,6 @@ that nothing refers to are deleted when nobody can still be reading them.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -23,9 +22,9 @@ from storage.archive.series_metadata import State
 from storage.base.attending import attend
 from storage.base.clock import utc_now
 from storage.base.errors import ImagingError, StoreUnavailable
-from storage.base.files import make_folder, open_part, sweep_parts, write_all
 from storage.db.engine import Engine, transaction
 from storage.objects.store import ObjectStore
+from storage.objects.writing import put_pieces
 
 log = logging.getLogger(__name__)
 
@@ -148,19 +147,7 @@ class Settling:
         key = key_of(state.study_instance_uid, content)
         with transaction(self._engine) as session:
             series_metadata.announce(session, key, utc_now())
-        make_folder(self._folder)
-        sweep_parts(self._folder)
-        try:
-            part, path = open_part(str(self._folder))
-            try:
-                write_all(part, content)
-                os.fdatasync(part)
-                self._store.put_files([(key, Path(path))])
-            finally:
-                Path(path).unlink(missing_ok=True)
-                os.close(part)
-        except OSError as error:
-            raise StoreUnavailable(f"{self._folder}: {error.strerror}") from error
+        put_pieces(self._store, self._folder, key, content)
         return key
 
     def delete_disused(self, grace: timedelta = GRACE) -> int:
