@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "peer": Later("peers:app", "The DICOM application entities that we know."),
     "token": Later("tokens:app", "Bearer tokens for HTTP."),
     "station": Later("stations:app", "Health stations, their devices and people."),
+    "station-client": Later("station_client:app", "A health station's own encrypted copy."),
     "user": Later("users:app", "People who sign in, with a password."),
     "viewer": Later("viewer:app", "The image viewer (OHIF) for browsers."),
     "quarantine": Later("holding:app", "Objects that were received and kept aside."),

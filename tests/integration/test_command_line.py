@@ -28,6 +28,7 @@ COMMANDS = (
     *("attribute", "attribute add", "attribute list", "attribute remove", "reindex"),
     *("audit", "audit verify", "station", "station add", "station change", "station list"),
     *("station refer", "station revoke", "station wipe", "station device add", "station user add"),
+    *("station-client", "station-client init", "station-client sync", "station-client pdf"),
 )
 
 
