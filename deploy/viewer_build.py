@@ -89,8 +89,8 @@ def _fetch(folder: Path) -> Path:
             f"with `npm pack {PACKAGE}` and name the file: `lienthong viewer install --from FILE`"
         )
     # npm keeps what it fetched: the second time, nothing is asked of the registry
-    options = ["--silent", "--ignore-scripts", "--prefer-offline", f"--pack-destination={folder}"]
-    command = [npm, "pack", PACKAGE, *options]
+    quiet = ("--loglevel=error", "--ignore-scripts", "--prefer-offline")
+    command = [npm, "pack", PACKAGE, *quiet, f"--pack-destination={folder}"]
     try:
         done = subprocess.run(  # noqa: S603 - no shell, and nothing in it is given by anybody
             command, check=False, capture_output=True, text=True, timeout=FETCH_S, cwd=folder
@@ -99,7 +99,7 @@ def _fetch(folder: Path) -> Path:
         raise PeerUnavailable(f"npm did not fetch {PACKAGE} within {FETCH_S} s") from error
     found = [*folder.glob("*.tgz")]
     if done.returncode or len(found) != 1:
-        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        said = done.stderr.strip().splitlines()[:1] or ["it said nothing"]
         raise PeerUnavailable(f"npm could not fetch {PACKAGE}: {said[0]}")
     return found[0]
 

@@ -168,7 +168,7 @@ _EN: Final[Mapping[str, str]] = {
     "date": "Study date",
     "description": "Description",
     "images": "Images",
-    "series_and_images": "{images} in {series} series",
+    "series_and_images": "Series: {series}, images: {images}",
     "born": "born {date}",
     "sex_M": "male",
     "sex_F": "female",

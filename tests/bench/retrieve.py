@@ -103,7 +103,7 @@ def _opened(place: Place) -> Iterator[Sequence[Turn]]:
 
 def _folders(scratch: Path) -> Iterator[tuple[str, Path]]:
     yield "noise", data.write_series(scratch / "noise", SLICES, 512, 512)
-    if models := _models():
+    if models := real_slices():
         yield "real", data.write_like(scratch / "real", models, SLICES)
         yield "short", data.write_like(scratch / "short", models, ZIPPED)
     else:
@@ -111,7 +111,7 @@ def _folders(scratch: Path) -> Iterator[tuple[str, Path]]:
 
 
 @cache
-def _models() -> Sequence[Path]:
+def real_slices() -> Sequence[Path]:
     """Return the slices of a real CT series, or nothing when none is at hand."""
     found: dict[str, list[Path]] = {}
     for path in sorted(path for path in REAL.rglob("*") if path.is_file()):
@@ -205,7 +205,7 @@ def _a_zip(body: bytes) -> bool:
 def _first_metadata(archive: Archive, target: Target, scratch: Path) -> dict[str, float]:
     """Store a series that nobody has asked for, then ask once."""
     folder = scratch / f"first-{time.monotonic_ns()}"
-    models = _models()
+    models = real_slices()
     if models:
         data.write_like(folder, models, SLICES)
     else:

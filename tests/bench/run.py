@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.bench import figures, ingest, orders, page, peers, query, retrieve, scale
+from tests.bench import figures, ingest, opening, orders, page, peers, query, retrieve, scale
 from tests.bench.figures import Figures
 from tests.bench.section import Place, Section, interleaved
 from tests.run import install_peers
@@ -28,6 +28,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
         ingest.SUSTAINED_INGEST,
         ingest.LARGE_INGEST,
         retrieve.RETRIEVE,
+        opening.OPENING,
         query.QUERY,
         scale.SCALE,
         orders.ORDERS,

@@ -42,6 +42,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     one_each = {"LIENTHONG_DICOM_PROCESSES": "1", "LIENTHONG_HTTP_PROCESSES": "1"}
     made = Serving(tmp_path_factory.mktemp("browser"), one_each)
     installed = made.run("viewer", "install")
+    if "npm could not fetch" in installed.stderr:
+        pytest.skip("the package of OHIF cannot be fetched")
     assert installed.returncode == 0, installed.stderr
     try:
         made.start(patience_s=180)

@@ -187,6 +187,32 @@ def test_viewer_asks_its_own_origin_for_everything(node: HttpNode, browser: http
     assert f'"{node.url}/"' in config.text  # the way back
 
 
+def test_who_signs_in_beside_an_open_viewer_is_told_to_go_back(
+    node: HttpNode, browser: httpx.Client
+) -> None:
+    asked = browser.get(f"{node.viewer_url}/signed-in")
+    sign_in(node, browser)
+
+    page = followed(browser, f"{node.viewer_url}/signed-in")[-1]
+
+    assert asked.is_redirect  # what the bar in the viewer takes for: not yet
+    assert "Đã đăng nhập lại" in page.text
+    assert (page.status_code, str(page.url)) == (200, f"{node.viewer_url}/signed-in")
+
+
+def test_pages_on_the_viewers_origin_lead_nowhere_but_to_the_pages(
+    node: HttpNode, browser: httpx.Client
+) -> None:
+    sign_in(node, browser)
+    followed(browser, f"{node.viewer_url}/")
+
+    page = browser.get(f"{node.viewer_url}/nothing.js").text
+
+    links = set(re.findall(r'<a [^>]*href="([^"]+)"', page)) - {"#main"}
+    assert links == {f"{node.url}/"}
+    assert "<form" not in page
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [({"Sec-Fetch-Site": "same-origin"}, 415), ({"Sec-Fetch-Site": "same-site"}, 403),
