@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "compression": Later("compression:app", "Lossless compression of what lies in the archive."),
     "job": Later("jobs:app", "Work that waits, or that only a person can free."),
     "hl7": Later("hl7:app", "HL7 messages: what came, what waits to be sent."),
+    "patient": Later("patients:app", "Patients: merges, and their undoing."),
     "worklist": Later("worklist:app", "The worklists of consoles."),
     "attribute": Later("indexing:app", "Attributes that are indexed besides the usual ones."),
     "audit": Later("auditing:app", "The journal of who saw what."),

@@ -12,7 +12,7 @@ nothing is linked and a person is told: nothing is ever shown under the wrong pa
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import select, text
@@ -112,11 +112,20 @@ class Arrivals:
 
 def tell_later_images(session: Session, patient_ids: Collection[int], since: datetime) -> None:
     """Tell people of images that came while patients were one who are so no more."""
-    group = _members(session, _roots(session, patient_ids))
-    rows = _links(session, group)
-    for uid in corrections.since(session, [row.archive_patient for row in rows], since):
+    for uid in later_images(session, patient_ids, since):
         detail = "came while two patients were merged: whose images are they?"
         registration.notice(session, Kind.UNMERGED_WITH_LATER_IMAGES, detail, study=uid)
+
+
+def later_images(session: Session, patient_ids: Collection[int], since: datetime) -> Sequence[str]:
+    """Return the studies of patients, and of all who are one with them, with objects since then."""
+    rows = _links(session, _members(session, _roots(session, patient_ids)))
+    return corrections.since(session, [row.archive_patient for row in rows], since)
+
+
+def studies_of(session: Session, root: int) -> Sequence[str]:
+    """Return the studies of a patient and of those merged into it."""
+    return later_images(session, [root], datetime.min.replace(tzinfo=UTC))
 
 
 # Who is one with whom

@@ -8,7 +8,7 @@ stands for it; so an un-merge is exact, whatever happened in between. Chains are
 end. Whatever changes who stands for whom goes through here, one at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from sqlalchemy import or_, select, update
@@ -24,6 +24,8 @@ from storage.base.errors import Conflict, NotFound
 from storage.db.engine import Session
 
 UNCHANGED = "unchanged"
+UNDONE_BY = "undone_by"
+"""Among the details of an entry: the person who undid it."""
 
 
 def merge(
@@ -79,8 +81,29 @@ def unlink(
     return Applied("unlinked" if linked else UNCHANGED), None
 
 
-def undo(session: Session, context: Context, merge_id: int) -> Merge:
-    """Undo a merge of the journal.
+def get(session: Session, entry_id: int) -> Merge:
+    """Return one entry of the journal; raise `NotFound` when there is none of that id."""
+    row = session.get(MergeRow, entry_id)
+    if row is None:
+        raise NotFound(f"the journal has no entry {entry_id}")
+    return _entry(row)
+
+
+def one_with(session: Session, roots: Collection[int]) -> set[int]:
+    """Return everyone who ever was one with these patients, by merges that may be undone."""
+    found, new = {*roots}, {*roots}
+    while new:
+        statement = select(MergeRow.prior_ref, MergeRow.survivor_ref).where(
+            MergeRow.kind == MergeKind.MERGE,
+            or_(MergeRow.prior_ref.in_(new), MergeRow.survivor_ref.in_(new)),
+        )
+        new = {one for pair in session.execute(statement) for one in pair} - found
+        found |= new
+    return found
+
+
+def undo(session: Session, context: Context, merge_id: int, by: str = "") -> Merge:
+    """Undo a merge of the journal; `by` names the person who decided it.
 
     Raises
     ------
@@ -91,6 +114,8 @@ def undo(session: Session, context: Context, merge_id: int) -> Merge:
     row = session.get(MergeRow, merge_id)
     if row is None or row.undone_at is not None or row.kind != MergeKind.MERGE:
         raise NotFound(f"there is no merge {merge_id} that could be undone")
+    if by:
+        row.details = {**row.details, UNDONE_BY: by}
     return _undo(session, context, session.get_one(PatientRow, row.prior_ref))
 
 
@@ -301,6 +326,7 @@ def _entry(row: MergeRow) -> Merge:
         message_id=row.message_id,
         made_at=row.made_at,
         undone_at=row.undone_at,
+        undone_by=row.details.get(UNDONE_BY, ""),
     )
 
 

@@ -249,3 +249,5 @@ class Merge:
     """In the ledger of HL7; 0: a person did it."""
     made_at: datetime
     undone_at: datetime | None
+    undone_by: str = ""
+    """The person who undid it; '' where a message did."""

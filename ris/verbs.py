@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
-from ris import appointments, archive_patients, merges, ordering, registration
-from ris.model import Merge, Rules
+from ris import appointments, archive_patients, merges, ordering, registration, unmerging
+from ris.model import Rules
 from ris.registration import Known
 from ris.requests import (
     Applied,
@@ -75,7 +75,7 @@ class Domain:
         """Undo a link or a merge of two patients."""
         applied, undone = merges.unlink(session, self._at(context), self.rules, one, other)
         if undone is not None:
-            follow_undone(session, undone)
+            unmerging.follow(session, undone)
         return applied
 
     def order(
@@ -106,8 +106,7 @@ class Domain:
         NotFound
             The journal has no such merge, or it was undone.
         """
-        nobody = Context(sender="", sent_at=None)
-        follow_undone(session, merges.undo(session, nobody, merge_id))
+        unmerging.undo(session, merge_id)
 
     def _follow_all(
         self, session: Session, context: Context, pairs: Sequence[MergeRequest]
@@ -123,13 +122,6 @@ class Domain:
         if context.sent_at is None or context.sent_at <= now + AHEAD:
             return context
         return replace(context, sent_at=now)
-
-
-def follow_undone(session: Session, undone: Merge) -> None:
-    """Let the archive show two patients apart again, and tell people of what came meanwhile."""
-    both = {undone.prior_id, undone.survivor_id}
-    archive_patients.follow(session, both)
-    archive_patients.tell_later_images(session, both, undone.made_at)
 
 
 def _follow(session: Session, known: Known) -> None:

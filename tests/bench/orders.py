@@ -48,9 +48,9 @@ class Load:
 
 
 LOADS: Final = (
-    *(Load(f"new patients, {n} at once", 1500, n) for n in (1, 4, 16)),
-    *(Load(f"known patients, {n} at once", 1500, n, patients=500) for n in (4, 16)),
-    Load("new patients, 50 a second over 4", 1000, 4, 50.0),
+    *(Load(f"new patients, {n} at once", 1000, n) for n in (1, 4, 16)),
+    *(Load(f"known patients, {n} at once", 1000, n, patients=500) for n in (4, 16)),
+    Load("new patients, 50 a second over 4", 600, 4, 50.0),
 )
 
 
