@@ -34,9 +34,9 @@ from storage.objects.writing import put_pieces
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 32
+BATCH: Final = 256
 """Instances that are looked at before others may have a rule."""
-MAX_BYTES: Final = 512 << 20
+MAX_BYTES: Final = 256 << 20
 """Of a dataset that is compressed; it is in memory several times."""
 MAX_HEAD: Final = 1 << 20
 RIPE: Final = timedelta(minutes=10)
@@ -105,17 +105,23 @@ class Compressing:
         for candidate in found:
             if stop.is_set():
                 return False
-            begun_s = time.monotonic()
             left = unfit(rule.terms, candidate)
-            if left is None:
-                left = self._compress(rule, candidate)
+            if left is None and not self._work_on(rule, candidate, stop):
+                return False
+            if left or candidate is found[-1]:
                 with transaction(self._engine) as session:
-                    if not compressions.renew(session, rule.id, utc_now()):
-                        return False
-                stop.wait((time.monotonic() - begun_s) * self._pace.rest)
-            with transaction(self._engine) as session:
-                compressions.walked(session, rule.id, candidate.id, left)
+                    compressions.walked(session, rule.id, candidate.id, left or "")
         return True
+
+    def _work_on(self, rule: Rule, candidate: Candidate, stop: threading.Event) -> bool:
+        """Compress an instance, note that, and rest; False when the rule was taken away."""
+        begun_s = time.monotonic()
+        left = self._compress(rule, candidate)
+        with transaction(self._engine) as session:
+            compressions.walked(session, rule.id, candidate.id, left)
+            kept = compressions.renew(session, rule.id, utc_now())
+        stop.wait((time.monotonic() - begun_s) * self._pace.rest)
+        return kept
 
     def _compress(self, rule: Rule, candidate: Candidate) -> str:
         """Compress an instance; return why it is left as it is, '' when it is not."""

@@ -27,7 +27,8 @@ _IN_USE: Final = 0xFFFF
 _END_OF_SEQUENCE: Final = struct.pack("<HHI", SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
 _OFFSET_BYTES: Final = 12
 _SEQUENCE_BYTES: Final = 12
-_MAX_SHORT: Final = 0xFFFE
+_MAX_TEXT: Final = 10_240
+"""Characters of a value, which then has a length of 16 bits."""
 _LONG_VRS: Final = frozenset({"SQ", "UT", "OB", "OW", "UC", "UR", "UN"})
 _CHARSET: Final = "SpecificCharacterSet"
 _CONCEPT: Final = "ConceptNameCodeSequence"
@@ -359,7 +360,7 @@ def _flag(value: int) -> bytes:
 
 
 def _padded(vr: str, text: str) -> bytes:
-    value = text.encode()
+    value = text[:_MAX_TEXT].encode()
     return value + (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
 
 
@@ -369,4 +370,4 @@ def _element(keyword: str, value: bytes) -> bytes:
     group, number = tag >> 16, tag & 0xFFFF
     if vr in _LONG_VRS:
         return struct.pack("<HH2sHI", group, number, vr.encode(), 0, len(value)) + value
-    return struct.pack("<HH2sH", group, number, vr.encode(), len(value)) + value[:_MAX_SHORT]
+    return struct.pack("<HH2sH", group, number, vr.encode(), len(value)) + value

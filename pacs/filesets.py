@@ -6,6 +6,7 @@
 Nothing is held but the directory and one file that is converted.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,8 +16,10 @@ from pacs import contexts, dicomdir, part10, retrieve
 from pacs.dicomdir import Directory, File
 from pacs.header import HeaderReader
 from storage.archive.model import StoredInstance
-from storage.base.errors import NotSupported
+from storage.base.errors import Malformed, NotSupported
 from storage.objects.store import ObjectStore
+
+log = logging.getLogger(__name__)
 
 MAX_CONVERTED: Final = 1 << 30
 """Bytes of a dataset that is converted; it is in memory whole."""
@@ -109,4 +112,8 @@ def _noted(pieces: Iterator[bytes], file: File, directory: Directory) -> Iterato
     for piece in pieces:
         reader.feed(piece)
         yield piece
-    directory.add(file, reader.finish())
+    try:
+        directory.add(file, reader.finish())
+    except Malformed as fault:  # the file is there all the same
+        facts = {"sop_instance_uid": file.sop_instance_uid, "reason": str(fault)}
+        log.warning("no_directory_record", extra=facts)

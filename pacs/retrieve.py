@@ -11,13 +11,14 @@ serves as well, at a fortieth of the cost.
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from xxhash import xxh3_128, xxh3_128_digest
 
 from pacs import contexts, correcting, header, reversible, transcode
 from storage.archive.model import StoredInstance
-from storage.base.errors import NotSupported, StoreUnavailable
+from storage.base.errors import Malformed, NotSupported, StoreUnavailable
 from storage.objects.store import ObjectStore
 
 CHUNK: Final = 1 << 20
@@ -192,13 +193,14 @@ def dataset_as(
     NotSupported
         None of them is possible; the text says why.
     """
+    stored, received = instance.transfer_syntax_uid, instance.received_transfer_syntax_uid
+    if stored not in accepted and received and received == next(iter(_in_order(accepted)), ""):
+        with suppress(NotSupported, Malformed):  # then it is written anew, with the same values
+            return received, _corrected(received_dataset(store, instance), instance, received)
     dataset = outgoing(store, instance)
-    if instance.transfer_syntax_uid in accepted:
-        return instance.transfer_syntax_uid, dataset
-    received = instance.received_transfer_syntax_uid
-    if received in accepted and received == next(iter(_in_order(accepted)), ""):
-        return received, _corrected(received_dataset(store, instance), instance, received)
-    stored, reasons = instance.transfer_syntax_uid, []
+    if stored in accepted:
+        return stored, dataset
+    reasons = []
     for target in _in_order(accepted):
         if lossy or not transcode.is_derived(stored, target):
             try:

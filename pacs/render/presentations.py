@@ -109,6 +109,13 @@ class Presentation:
     planes: Mapping[int, tuple[Plane, ...]] = field(default_factory=dict)
     """By group: overlays in the presentation state itself, one for each frame."""
 
+    @property
+    def weight(self) -> int:
+        """About how many kilobytes of memory it takes."""
+        points = sum(len(mark.points) for one in self.annotations for mark in one.marks)
+        bits = sum(len(plane.bits) for group in self.planes.values() for plane in group)
+        return 1 + (len(self.references) + points) // 8 + bits // 1024
+
     def refers_to(self, sop_instance_uid: str, number: int) -> bool:
         """Return whether a frame, counted from 1, is one that it refers to."""
         return any(

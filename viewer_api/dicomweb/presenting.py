@@ -21,13 +21,14 @@ from viewer_api.cache import Recent
 from viewer_api.deps import Parts
 from viewer_api.dicomweb import contents
 
-MAX_KNOWN: Final = 32
+MAX_KNOWN: Final = 32_000
+"""About so many kilobytes of presentation states are remembered."""
 MAX_IMAGES: Final = 1_000
 """Of which one presentation state is rendered."""
 _SERIES: Final = "presentationseriesuid"
 _INSTANCE: Final = "presentationuid"
 
-_known: Final[Recent[tuple[str, int], Presentation]] = Recent(MAX_KNOWN)
+_known: Final[Recent[tuple[str, int], Presentation]] = Recent(MAX_KNOWN, lambda known: known.weight)
 """By object key and offset: objects never change."""
 
 

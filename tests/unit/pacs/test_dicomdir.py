@@ -141,3 +141,14 @@ def test_there_is_an_end_to_files(monkeypatch):
 
     with pytest.raises(NotSupported):
         directory(ct_slice(), ct_slice(), ct_slice())
+
+
+@pytest.mark.filterwarnings("ignore:The value length")
+def test_a_value_that_is_too_long_is_cut():
+    long = ct_slice()
+    long["StudyDescription"].VR = "UT"
+    long.StudyDescription = "x" * 70_000
+
+    study = directory(long).DirectoryRecordSequence[1]
+
+    assert 1_000 < len(study.StudyDescription) < 65_536
