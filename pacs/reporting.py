@@ -14,20 +14,21 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
-from pacs import part10, report_objects, retrieve
+from pacs import illustrating, part10, report_objects, retrieve
 from pacs.part10 import Provenance
 from pacs.report_objects import Coded, Facts, Request
 from ris import orders
+from ris.hl7 import ledger, observing
 from ris.reports import documents, key_images, practitioners, queries
 from ris.reports.documents import Document
 from ris.reports.key_images import KeyImage
 from ris.reports.model import Report, Version
 from ris.reports.paper import composing, layout
 from ris.reports.paper.composing import Press, Printing
-from ris.reports.paper.model import Letterhead, Paper
+from ris.reports.paper.model import Letterhead, Paper, Picture
 from ris.reports.paper.words import TITLE
 from ris.reports.signing import model as signing
-from ris.reports.signing.model import Signer
+from ris.reports.signing.model import Evidence, Signer
 from ris.reports.states import ACTION_NAMES, NAMES, SIGNED
 from storage.archive import instances, search
 from storage.archive.model import Level, Match, Query, StoredInstance
@@ -61,6 +62,7 @@ class Reporting:
         return {
             "pacs.document_report": self.document_report,
             "pacs.reject_report": self.reject_report,
+            "pacs.keep_received_paper": self.keep_received_paper,
         }
 
     def document_report(self, report_uid: str, revision: int) -> None:
@@ -102,10 +104,43 @@ class Reporting:
         )
         self._spool(made)
 
+    def keep_received_paper(
+        self, report_uid: str, revision: int, message_id: int, part: int
+    ) -> None:
+        """Keep the PDF that came with a result in HL7, and put it into the study.
+
+        Raises
+        ------
+        Unavailable
+            A store or the spool does not answer.
+        NotFound
+            The message is not there any more.
+        """
+        with transaction(self.engine) as session:
+            report, version = _version(session, report_uid, revision)
+            raw = ledger.get(session, message_id).raw
+        pdf = observing.paper_in(raw, part)
+        if pdf is None:
+            raise NotFound(f"message {message_id} has no paper")
+        sha256 = hashlib.sha256(pdf).hexdigest()
+        key = keys.document_key(report.uid, sha256)
+        self._put(key, pdf)
+        with transaction(self.engine) as session:
+            documents.save(
+                session, report.uid, Document(revision, key, len(pdf), sha256, _received())
+            )
+            facts = self._facts(session, report, version)
+        if facts is not None:
+            self._spool(report_objects.encapsulated_pdf(facts, pdf))
+        log.info("report_paper_kept", extra={"bytes": len(pdf), "version": version.version})
+
     def _sign(self, report: Report, version: Version) -> tuple[Document, bytes]:
         with transaction(self.engine) as session:
+            chosen = _illustrations(session, report)
+        pictures = [*illustrating.pictures(self.store, chosen)]
+        with transaction(self.engine) as session:
             note = self.signer.note.told(report.language)
-            pdf = unsigned_paper(self.settings, session, report, version, note)
+            pdf = unsigned_paper(self.settings, session, report, version, note, pictures)
             credential = practitioners.credential_of(session, version.author.code)
         reason = ACTION_NAMES[version.action].told(report.language)
         signed = self.signer.sign(signing.Request(pdf, version.author, credential, reason))
@@ -173,9 +208,16 @@ class Reporting:
 
 
 def unsigned_paper(
-    settings: Settings, session: Session, report: Report, version: Version, note: str = ""
+    settings: Settings,
+    session: Session,
+    report: Report,
+    version: Version,
+    note: str = "",
+    pictures: Sequence[Picture] = (),
 ) -> bytes:
     """Return the paper of a version; `note` says what kind of signature it is about to get.
+
+    The key images stand on pages of their own.
 
     Raises
     ------
@@ -188,8 +230,24 @@ def unsigned_paper(
         root_url=settings.public_url,
     )
     made_at = utc_now() if note else version.authored_at
-    printing = Printing(made_at=made_at, signature_note=note)
+    printing = Printing(made_at=made_at, signature_note=note, pictures=pictures)
     return layout.render(composing.compose(session, report, version, press, printing))
+
+
+def _received() -> Evidence:
+    """Return what is known of the signature of a paper that another system made."""
+    return Evidence(
+        method="received",
+        qualified=False,
+        level="",
+        algorithm="",
+        subject="",
+        issuer="",
+        serial_number="",
+        certificate=b"",
+        signed_at=utc_now(),
+        time_stamped_at=None,
+    )
 
 
 def check_letterhead(letterhead: Letterhead) -> None:
@@ -245,6 +303,21 @@ def _chosen(
         for instance in instances.locate(session, keys_of):
             found.setdefault(title, []).append((instance, one.frame))
     return found
+
+
+def _illustrations(session: Session, report: Report) -> list[tuple[KeyImage, StoredInstance]]:
+    """Return the key images of a report with where they lie, in the order of the reader."""
+    return [
+        (one, stored)
+        for one in key_images.of_report(session, report.uid)
+        for stored in instances.locate(
+            session,
+            {
+                "StudyInstanceUID": one.study_instance_uid,
+                "SOPInstanceUID": one.sop_instance_uid,
+            },
+        )
+    ]
 
 
 def selected(store: ObjectStore, session: Session, report: Report) -> Iterator[KeyImage]:

@@ -124,8 +124,39 @@ class AppointmentRequest:
     location: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRequest:
+    """One OBR of an ORU^R01 with its OBX: what another system reports."""
+
+    placer_order_number: str
+    filler_order_number: str
+    accession_number: str
+    study_instance_uid: str
+    status: str
+    """OBR-25."""
+    withdrawn: bool
+    """Every OBX says that it is wrong or to be deleted."""
+    findings: str
+    impression: str
+    recommendation: str
+    author_id: str
+    author_name: str
+    reported_at: datetime | None
+    """Local time: OBR-22, else OBX-14 or MSH-7."""
+    part: int
+    """Which OBR of the message, from 0."""
+    paper_sha256: str
+    """Of the PDF in it; '' none."""
+
+
 Request = (
-    Identifier | PatientRequest | VisitRequest | OrderRequest | MergeRequest | AppointmentRequest
+    Identifier
+    | PatientRequest
+    | VisitRequest
+    | OrderRequest
+    | MergeRequest
+    | AppointmentRequest
+    | ResultRequest
 )
 """Whatever a message is read as."""
 

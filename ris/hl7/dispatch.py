@@ -4,6 +4,7 @@ ADT^A01 … A31          the patient and the visit
 ADT^A40 A34 A30 A36    merge                ADT^A46 A47   another number
 ADT^A24 / A37          link / unlink
 ORM OMG OMI            orders, by ORC-1     SIU^S12 … S15 when and where
+ORU^R01                results of a report system of another maker (`ris.reports.foreign`)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import Final, Protocol
 
-from ris.hl7 import inbound
+from ris.hl7 import inbound, observing
 from ris.hl7.ack import TrialMessage, UnsupportedEvent
 from ris.hl7.message import Message
 from ris.hl7.profile import Profile
+from ris.reports import foreign
 from ris.requests import (
     Applied,
     AppointmentRequest,
@@ -132,6 +134,8 @@ def plan(message: Message, profile: Profile, zone: tzinfo) -> Task:
         return _orders(message, profile, zone)
     if message.code == "ADT":
         return _adt(message, profile, zone)
+    if message.code == "ORU":
+        return _results(message, profile, zone)
     if message.code == "SIU":
         return _appointment(message, profile, zone)
     if not message.code:
@@ -158,6 +162,28 @@ def _orders(message: Message, profile: Profile, zone: tzinfo) -> Task:
         sent_at=inbound.sent_at(read),
         notes=(*read.notes, *notes),
         requests=(patient, visit, *orders),
+    )
+
+
+def _results(message: Message, profile: Profile, zone: tzinfo) -> Task:
+    if message.trigger not in {"", "R01"}:
+        raise UnsupportedEvent("MSH-9.2: not an event of this type of message")
+    read = inbound.reader(message, profile, zone)
+    patient = inbound.patient(read)
+    results, notes = observing.results(message, profile, zone)
+
+    def work(session: Session, _verbs: Verbs, context: Context) -> list[Applied]:
+        return [foreign.take(session, context, patient, one) for one in results]
+
+    numbers = {one.placer_order_number or one.filler_order_number for one in results} - {""}
+    accessions = {one.accession_number for one in results} - {""}
+    return Task(
+        work,
+        locks=(*_patient_locks(patient.identifier), *(f"order:{number}" for number in numbers)),
+        keys=_keys((patient.identifier, *patient.other_identifiers), numbers, accessions),
+        sent_at=inbound.sent_at(read),
+        notes=(*read.notes, *notes),
+        requests=(patient, *results),
     )
 
 

@@ -224,7 +224,7 @@ def _order(read: Reader) -> OrderRequest:
         group_number=read.text("group_number"),
         accession_number=_accession(read),
         requested_procedure_id=_short(read, "requested_procedure_id"),
-        study_instance_uid=read.first("study_instance_uid", _uid) or "",
+        study_instance_uid=read.first("study_instance_uid", uid) or "",
         procedure=procedure,
         priority=PRIORITIES.get(read.text("priority").upper(), ""),
         reason=read.code("reason"),
@@ -391,7 +391,8 @@ def _time(read: Reader, path: str, sent: str) -> datetime | None:
         return None
 
 
-def _uid(text: str) -> str:
+def uid(text: str) -> str:
+    """Return a UID; raise `ValueError` for what is none."""
     try:
         return values.uid(text)
     except Malformed:

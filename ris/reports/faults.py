@@ -98,6 +98,10 @@ TEXTS: Final[Mapping[str, Words]] = {
         "who asked for the retraction cannot confirm it",
         "người đề nghị thu hồi không được tự xác nhận",
     ),
+    "foreign": Words(
+        "the report is written by {source}: it has to be changed there",
+        "phiếu do {source} lập: phải sửa tại đó",
+    ),
     "order_has_report": Words(
         "order {order} has a report already",
         "chỉ định {order} đã có phiếu kết quả",

@@ -159,6 +159,8 @@ class Report:
     lock: Lock | None
     created_at: datetime
     changed_at: datetime
+    source: str = ""
+    """The system of another maker that writes it; '' it is written here."""
     latest: Version
 
 

@@ -147,6 +147,7 @@ def _report(row: ReportRow, order_ids: tuple[int, ...], latest: Version) -> Repo
         lock=_lock(row),
         created_at=row.created_at,
         changed_at=row.changed_at,
+        source=row.source,
         latest=latest,
     )
 

@@ -3,7 +3,16 @@
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -44,6 +53,10 @@ class ReportRow(Base):
     locked_by: Mapped[str]
     locked_name: Mapped[str]
     locked_until: Mapped[datetime | None]
+    source: Mapped[str] = mapped_column(server_default="")
+    """The sender of HL7 that writes it; '' it is written here."""
+    source_at: Mapped[datetime | None] = mapped_column(DateTime)
+    """Local time that the sender gave its newest version."""
     created_at: Mapped[Instant]
     changed_at: Mapped[Instant]
 

@@ -62,6 +62,8 @@ def act(session: Session, person: Practitioner, uid: str, command: Command) -> R
     """
     row = records.held(session, uid, for_change=True)
     report = records.report_of(session, row)
+    if report.source:
+        raise refused("foreign", source=report.source)
     if command.revision != report.revision:
         raise Stale(report)
     content = _content_after(report, command, person)
@@ -208,13 +210,18 @@ def _write(session: Session, row: ReportRow, step: Step) -> None:
     elif step.action in {Action.DECLINE_RETRACTION, Action.RETRACT}:
         row.retraction_asked_by = ""
     version = writing.write(session, row, step)
-    _mark_orders(session, row, step, version)
+    follow_orders(session, row, step, version)
     if RULES[step.action].issues:
         outbox.enqueue_report(session, row.uid, version.revision, version.authored_at)
         releasing.settle(session, row.uid)
     job = REJECT if step.status is Status.RETRACTED else DOCUMENT
     if RULES[step.action].signs or job == REJECT:
         jobs.enqueue(session, job, report_uid=row.uid, revision=version.revision)
+
+
+def follow_orders(session: Session, row: ReportRow, step: Step, version: VersionRow) -> None:
+    """Let the orders of a report follow what was written."""
+    _mark_orders(session, row, step, version)
     if step.status in ENDED:
         _free_orders(session, row)
 

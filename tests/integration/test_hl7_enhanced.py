@@ -36,7 +36,7 @@ def asking(accept: str, application: str, number: str = GOOD, control_id: str = 
     """Return an order that asks for these acknowledgements, and is what its number says."""
     octets = order_message(number, control_id, "ZZ" if number == DEAD else "NW")
     if number == FOREIGN:
-        octets = octets.replace(b"ORM^O01", b"ORU^R01")
+        octets = octets.replace(b"ORM^O01", b"MDM^T02")
     return octets.replace(b"|P|2.3.1|||", f"|P|2.3.1|||{accept}|{application}".encode(), 1)
 
 

@@ -156,7 +156,7 @@ def test_messages_of_one_patient_are_done_one_after_the_other(
     [
         (order_message(patient="").replace(b"|||^^^BV^PI|", b"||||"), "AE", "101", State.DEAD),
         (order_message(control="ZZ"), "AE", "103", State.DEAD),
-        (order_message().replace(b"ORM^O01", b"ORU^R01"), "AR", "200", State.REFUSED),
+        (order_message().replace(b"ORM^O01", b"MDM^T02"), "AR", "200", State.REFUSED),
         (order_message().replace(b"ORM^O01", b"ADT^A99"), "AR", "201", State.REFUSED),
         (order_message(processing="T"), "AR", "202", State.REFUSED),
         (order_message().split(b"ORC")[0], "AE", "100", State.DEAD),
@@ -225,7 +225,7 @@ def test_sender_that_cannot_stand_errors_gets_aa_and_a_person_the_letter(
     register(engine, Sender("his", "hispro", application="HIS"))
 
     dead = taking.answer(order_message(control="ZZ"), PEER)
-    unsupported = taking.answer(order_message().replace(b"ORM^O01", b"ORU^R01"), PEER)
+    unsupported = taking.answer(order_message().replace(b"ORM^O01", b"MDM^T02"), PEER)
     trial = taking.answer(order_message(processing="T"), PEER)
 
     assert [acknowledged(one)[0] for one in (dead, unsupported, trial)] == ["AA", "AA", "AR"]

@@ -10,10 +10,11 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
-from pacs import part10
+from pacs import illustrating, part10
 from pacs.report_objects import BASIC_TEXT_SR, ENCAPSULATED_PDF, KEY_OBJECT_SELECTION
 from pacs.reporting import Reporting
-from ris.reports import documents, practitioners
+from ris.reports import documents, key_images, practitioners
+from ris.reports.key_images import KeyImage
 from ris.reports.model import Report
 from ris.reports.paper.model import Letterhead
 from ris.reports.signing.csc import CscProvider
@@ -274,3 +275,45 @@ def test_paper_on_the_wire_is_the_one_that_was_signed(archive: Archive) -> None:
     assert after.content == again.content
     assert re.search(rb"ETSI.CAdES.detached", after.content)
     assert client.get(f"/api/v1/reports/{report.uid}/pdf?version=2").status_code == 404
+
+
+def chosen(archive: Archive, *frames: int, label: str = "Tụ máu dưới màng cứng") -> Report:
+    """Open a report, choose frames of its image, and sign it."""
+    opened = archive.desk.open(study_instance_uids=(archive.study,))
+    uid = str(archive.slice.SOPInstanceUID)
+    images = [KeyImage(archive.study, uid, frame, label) for frame in frames]
+    with transaction(archive.node.engine) as session:
+        key_images.put(session, READER, opened.uid, images)
+    return archive.desk.act(A.APPROVE, archive.desk.release(opened), HEAD)
+
+
+def paper_of(archive: Archive, report: Report) -> bytes:
+    with transaction(archive.node.engine) as session:
+        document = documents.find(session, report.uid, report.revision)
+    assert document is not None
+    return archive.node.store.read(document.object_key)
+
+
+def test_key_images_stand_on_a_page_of_their_own(archive: Archive) -> None:
+    report = chosen(archive, 1)
+
+    archive.work()
+
+    paper = paper_of(archive, report)
+    first, second = text_of(paper).rstrip("\f").split("\f")
+    assert "HÌNH ẢNH MINH HOẠ" not in first
+    assert "HÌNH ẢNH MINH HOẠ" in second
+    assert "Tụ máu dưới màng cứng" in second
+    assert b"/DCTDecode" in paper
+    assert len(archive.stored(KEY_OBJECT_SELECTION)) == 1
+
+
+def test_image_that_cannot_be_drawn_keeps_no_paper_away(archive: Archive) -> None:
+    report = chosen(archive, 1)
+    with transaction(archive.node.engine) as session:
+        [stored] = instances.locate(session, {"StudyInstanceUID": archive.study})
+    broken = replace(stored, number_of_frames=1, transfer_syntax_uid="1.2.840.10008.1.2.4.100")
+
+    assert [*illustrating.pictures(archive.node.store, [(KeyImage("", ""), broken)])] == []
+    archive.work()
+    assert paper_of(archive, report)

@@ -65,7 +65,7 @@ def test_message_asks_for_its_verbs(kind: str, segments: tuple[str, ...], verbs:
 @pytest.mark.parametrize(
     ("kind", "error"),
     [
-        ("ORU^R01", NotSupported),
+        ("MDM^T02", NotSupported),
         ("ACK", NotSupported),
         ("", NotSupported),
         ("ADT", UnsupportedEvent),
