@@ -91,6 +91,8 @@ class Following:
 
     def _look(self, uid: str, now: datetime) -> None:
         self._try(uid, lambda session: look(session, uid, now, self._zone))
+        # apart: a look holds what the ingest waits for while it holds the study
+        self._try(uid, partial(_follow_orders, study_instance_uid=uid))
 
     def _try(self, uid: str, work: Callable[[Session], None]) -> None:
         try:

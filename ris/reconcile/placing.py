@@ -7,7 +7,7 @@ from typing import Any
 from ris import coercing, judging, locks, performed
 from ris.model import OrderState
 from ris.reconcile import rows
-from ris.reconcile.model import Deed, Standing
+from ris.reconcile.model import RULES, Deed, Standing
 from ris.study_tables import AttachmentRow
 from ris.tables import OrderRow, ProcedureRow
 from storage.base.errors import Conflict
@@ -55,5 +55,6 @@ def put(
         performed.detach(session, uid, [one.procedure_ref for one in gone])
     if added:
         performed.attach(session, uid, added)
-    coercing.follow(session, uid)
+    if deed.by != RULES:  # else whoever looks after studies does it, in a transaction of its own
+        coercing.follow(session, uid)
     judging.judge(session, uid, now, zone)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
-from ris import candidates, coercing, locks, matching
+from ris import candidates, locks, matching
 from ris.matching import Decision, Outcome, Scored
 from ris.reconcile import rows
 from ris.reconcile.model import RULES, Action, Deed, Standing
@@ -55,7 +55,6 @@ def _stay(
     zone: tzinfo,
 ) -> None:
     """Look at a study that has orders: others may join them, and one may be said to be wrong."""
-    coercing.follow(session, row.study_instance_uid)
     attached = rows.attached(session, row.study_instance_uid)
     named = [one for one in found if one.performed and one.id not in attached]
     if not _is_a_persons(session, row.study_instance_uid):

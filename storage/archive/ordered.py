@@ -83,29 +83,45 @@ def said(session: Session, study_instance_uid: str) -> Mapping[str, str] | None:
 
 
 def show(session: Session, study_instance_uid: str, ordered: Ordered) -> None:
-    """Show a study so from now on; one that is not held is left alone."""
-    locks.take(session, [locks.study(study_instance_uid)])
-    wanted = _studies.study_instance_uid == study_instance_uid
-    statement = select(tables.studies).where(wanted).with_for_update()
-    row = session.execute(statement).mappings().one_or_none()
-    if row is None:
+    """Show a study so from now on; one that is not held is left alone.
+
+    Nothing is held when nothing changes. Else the study is, as the ingest holds it: the caller
+    must not hold what the ingest waits for behind that.
+    """
+    if not _changes(session, study_instance_uid, ordered):
         return
+    locks.take(session, [locks.study(study_instance_uid)])
+    for table, row_id, values in _changes(session, study_instance_uid, ordered):
+        session.execute(update(table).where(table.c.id == row_id).values(values))
+
+
+_Change = tuple[Table, int, dict[str, Any]]
+
+
+def _changes(session: Session, study_instance_uid: str, ordered: Ordered) -> list[_Change]:
+    """Return what has to be written, the series before the study, as the ingest does."""
+    wanted = _studies.study_instance_uid == study_instance_uid
+    row = session.execute(select(tables.studies).where(wanted)).mappings().one_or_none()
+    if row is None:
+        return []
     items = [one.item() for one in ordered.requests]
-    changed = _show(session, tables.studies, row, _columns(ordered.attributes))
+    of_study = _shown(row, _columns(ordered.attributes))
     correction = _text(ordered)
     if correction != row["order_correction"]:
-        session.execute(
-            update(tables.studies)
-            .where(_studies.id == row["id"])
-            .values(order_correction=correction)
-        )
-        changed = True
-    for one in _series_of(session, row["id"]):
-        own = {**one, **(one["received"] or {})}
-        changed |= _show(session, tables.series, one, _requested(own, items))
-    if changed:
-        of_study = _series.study_ref == row["id"]
-        session.execute(update(tables.series).where(of_study).values(changed_at=utc_now()))
+        of_study["order_correction"] = correction
+    series = _series_of(session, row["id"])
+    of_series = {
+        one["id"]: _shown(one, _requested({**one, **(one["received"] or {})}, items))
+        for one in series
+    }
+    if not of_study and not any(of_series.values()):
+        return []
+    now = utc_now()  # metadata that was made before is out of date
+    found: list[_Change] = [
+        (tables.series, row_id, {**values, "changed_at": now})
+        for row_id, values in of_series.items()
+    ]
+    return [*found, *([(tables.studies, row["id"], of_study)] if of_study else [])]
 
 
 def of_new_series(values: Mapping[str, Value], order_correction: str) -> dict[str, Any]:
@@ -115,21 +131,15 @@ def of_new_series(values: Mapping[str, Value], order_correction: str) -> dict[st
     return {**wanted, "received": {name: values[name] for name in wanted} or None}
 
 
-def _show(
-    session: Session,
-    table: Table,
-    row: RowMapping,
-    wanted: Mapping[str, Value],
-) -> bool:
-    """Show these columns of a row and bring back the others; return whether anything changed."""
+def _shown(row: RowMapping, wanted: Mapping[str, Value]) -> dict[str, Any]:
+    """Return what to write so that a row shows these columns, and of the others what it was."""
     received = dict(row["received"] or {})
     own = {name: received.get(name, row[name]) for name in {*received, *wanted}}
     values: dict[str, Any] = {**own, **wanted}
     kept = {name: own[name] for name in wanted} or None
     if kept == row["received"] and all(row[name] == value for name, value in values.items()):
-        return False
-    session.execute(update(table).where(table.c.id == row["id"]).values(**values, received=kept))
-    return True
+        return {}
+    return {**values, "received": kept}
 
 
 def _columns(attributes: Mapping[str, str]) -> dict[str, Value]:
@@ -139,7 +149,7 @@ def _columns(attributes: Mapping[str, str]) -> dict[str, Value]:
 
 def _series_of(session: Session, study_id: int) -> Sequence[RowMapping]:
     statement = select(tables.series).where(_series.study_ref == study_id).order_by(_series.id)
-    return session.execute(statement.with_for_update()).mappings().all()
+    return session.execute(statement).mappings().all()
 
 
 def _requested(own: Mapping[str, Any], items: Sequence[Mapping[str, str]]) -> dict[str, Value]:

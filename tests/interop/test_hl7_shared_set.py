@@ -71,7 +71,9 @@ NO_REPORTS = {
     "johnpaulett+python-hl7/sample_hl7.hl7": "101",  # of a laboratory
     "microsoft+FHIR-Converter/ORU-R01-RMGEAD.hl7": "101",
 }
-"""ORU^R01 that cannot be a report of an examination; of the others the order is unknown."""
+"""ORU^R01 that cannot be a report of an examination."""
+REPORT = "vietnam-synthetic/04_ORU-R01_base64-html-in-TX_charset-UTF-8.hl7"
+"""The only ORU^R01 of an order that the set has."""
 NO_MESSAGE = {
     "johnpaulett+python-hl7/sample_bad_batch.hl7",
     "johnpaulett+python-hl7/sample_bad_file.hl7",
@@ -116,7 +118,8 @@ class Sent:
         if self.name in MENDED_BY_A_PERSON:
             return "AE", MENDED_BY_A_PERSON[self.name]
         if code == "ORU":
-            return "AE", NO_REPORTS.get(self.name, "204")
+            known = self.name == REPORT
+            return ("AA", "") if known else ("AE", NO_REPORTS.get(self.name, "204"))
         if code not in TAKEN:
             return "AR", "200"
         return ("AA", "") if event in TAKEN[code] else ("AR", "201")
