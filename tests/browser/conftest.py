@@ -33,7 +33,7 @@ STUDIES: Mapping[str, tuple[str, tuple[str, str] | None]] = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A started server with the viewer, and nobody's password."""
     for program in ("chromium", "npm"):
@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         made.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def visitor(server: Serving) -> Iterator[Watched]:
     """Somebody at a browser who has not been here before."""
     hosts = frozenset({f"127.0.0.1:{server.http_port}", f"127.0.0.1:{server.viewer_port}"})
@@ -60,7 +60,7 @@ def visitor(server: Serving) -> Iterator[Watched]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def first_link(server: Serving) -> str:
     """The link that `serve` prints while nobody has a password."""
     deadline = time.monotonic() + 60
@@ -72,7 +72,7 @@ def first_link(server: Serving) -> str:
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def studies(server: Serving) -> Mapping[str, str]:
     """The Study Instance UIDs of `STUDIES`, which the archive holds from now on."""
     if not SHARED.is_dir():
@@ -111,7 +111,7 @@ def series_of(file: str) -> list[Path]:
     return [SHARED / name for name in objects.values()]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def person(visitor: Watched, server: Serving, first_link: str) -> Watched:
     """The visitor, who opened the link and set a password."""
     page = visitor.page

@@ -147,7 +147,7 @@ def test_list_without_a_study(person: Watched, server: Serving, language: Langua
     refused(person, 400)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def many(server: Serving, tmp_path_factory: pytest.TempPathFactory) -> None:
     """More studies than a page of the list has, with the longest names that DICOM allows."""
     folder: Path = tmp_path_factory.mktemp("many")
