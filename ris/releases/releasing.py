@@ -36,6 +36,8 @@ def apply(session: Session, facts: Facts) -> Sequence[Change]:
     present = [_present(row, used[row.basis_ref]) for row in rows]
     wanted = rules.changes(present, known, given, now)
     by_station = {row.station_ref: row for row in rows}
+    for station_id, basis in rules.rebased(present, known, given, now).items():
+        by_station[station_id].basis_ref = basis.id
     for change in wanted:
         _write(session, by_station.get(change.station_id), change, given, now)
     session.flush()
@@ -167,4 +169,4 @@ def _write(
 def _hint(session: Session, station_ids: Collection[int]) -> None:
     for station_id, station in sorted(stations.load(session, station_ids).items()):
         if station.hook_url and station.revoked_at is None:
-            queue.enqueue(session, HINT, station_id=station_id)
+            queue.enqueue_once(session, HINT, station_id=station_id)

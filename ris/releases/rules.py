@@ -115,6 +115,18 @@ def changes(
     ]
 
 
+def rebased(
+    present: Sequence[Present], bases: Sequence[Basis], facts: Facts, now: datetime
+) -> Mapping[int, Basis]:
+    """Return by station the basis of a copy that stays, where it is another one now."""
+    allowed = entitled(bases, facts, now)
+    return {
+        one.station_id: allowed[one.station_id]
+        for one in present
+        if one.station_id in allowed and allowed[one.station_id].id != one.basis.id
+    }
+
+
 def _is_news(present: Present | None, facts: Facts) -> bool:
     if present is None:
         return facts.state is State.RELEASED  # nothing to delete or to suspend there

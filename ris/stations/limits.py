@@ -6,7 +6,7 @@ from typing import Final
 from ris.reports.faults import Words
 from ris.stations import alarms
 from ris.stations.alarms import AlarmKind
-from ris.stations.faults import Exhausted, fault
+from ris.stations.faults import DOWNLOADS, Exhausted, fault
 from storage.access import station_counts
 from storage.base.clock import utc_now
 from storage.db.engine import Session
@@ -36,18 +36,17 @@ def spend(session: Session, station_id: int, zone: tzinfo, what: Words, most: in
         raise Exhausted(fault("too_many", most=most, what=what), _until_midnight_s(zone))
 
 
-def load(session: Session, station_id: int, zone: tzinfo, what: Words, size: int) -> None:
-    """Count bytes that are about to be given out.
-
-    Raises
-    ------
-    Exhausted
-        They are more than `MEGABYTES_A_DAY`.
-    """
-    total = station_counts.add(session, station_id, today(zone), what.english, size)
-    if total > MEGABYTES_A_DAY * MEGABYTE:
-        told = fault("too_many", most=MEGABYTES_A_DAY, what=what)
+def require_room(session: Session, station_id: int, zone: tzinfo) -> None:
+    """Raise `Exhausted` when `MEGABYTES_A_DAY` were given out."""
+    used = station_counts.of_day(session, station_id, today(zone)).get(DOWNLOADS.english, 0)
+    if used >= MEGABYTES_A_DAY * MEGABYTE:
+        told = fault("too_many", most=MEGABYTES_A_DAY, what=DOWNLOADS)
         raise Exhausted(told, _until_midnight_s(zone))
+
+
+def load(session: Session, station_id: int, zone: tzinfo, size: int) -> None:
+    """Count bytes that are given out."""
+    station_counts.add(session, station_id, today(zone), DOWNLOADS.english, size)
 
 
 def note_exhausted(session: Session, station_id: int, zone: tzinfo, error: Exhausted) -> None:

@@ -68,6 +68,13 @@ def enqueue(
     session.flush()
 
 
+def enqueue_once(session: Session, name: str, **arguments: object) -> None:
+    """Do so unless the same work waits already; at the same moment it may be written twice."""
+    same = (JobRow.name == name, JobRow.arguments == arguments, JobRow.state == State.WAITING)
+    if session.scalar(select(JobRow.id).where(*same).limit(1)) is None:
+        enqueue(session, name, None, **arguments)
+
+
 def take(session: Session, names: Sequence[str]) -> Job | None:
     """Return the job that is due longest and lease it; None when none of `names` is due."""
     row = session.scalar(

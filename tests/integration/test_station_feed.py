@@ -254,6 +254,20 @@ def test_who_has_two_bases_keeps_the_copy_when_one_ends(province: Province, pati
     assert province.shown(CODE) == {report.uid: "released"}
 
 
+def test_a_copy_stays_readable_on_the_basis_that_is_left(province: Province, patient: int) -> None:
+    order = province.order(patient)
+    uid = consent(province, patient)
+    report = province.signed(order)
+    with transaction(province.engine) as session:
+        settling.refer(session, order, province.stations[CODE].id, "person", "giấy chuyển 7")
+    before = province.changes(CODE)["next_cursor"]
+
+    withdraw(province, uid)
+
+    assert province.clients[CODE].get(f"{API}/reports/{report.uid}").status_code == 200
+    assert province.changes(CODE, before)["items"] == []
+
+
 def test_consent_that_ends_by_itself_is_over_at_once_and_its_copies_follow(
     province: Province, patient: int
 ) -> None:

@@ -1,8 +1,16 @@
 """Health stations over HTTP: what is released arrives, and nothing else does."""
 
 import hashlib
+import io
 
+from PIL import Image
+
+from ris.reports import key_images
+from ris.reports.key_images import KeyImage
 from storage.audit.model import Kind, Outcome
+from storage.db.engine import transaction
+from tests.fixtures.dicom_files import ct_slice
+from tests.fixtures.reports import HEAD
 from tests.fixtures.stations import API, Province
 
 
@@ -43,3 +51,34 @@ def test_report_of_a_referred_patient_reaches_the_station(province: Province) ->
     assert {one.kind for one in seen} == {Kind.LIST, Kind.VIEW, Kind.DOWNLOAD, Kind.PRINT}
     assert {one.basis for one in seen if one.kind is not Kind.PRINT} == {"referral"}
     assert {one.patient_id for one in seen} == {patient}
+
+
+def test_station_gets_the_pictures_that_were_chosen_for_it_and_no_others(
+    province: Province,
+) -> None:
+    station, other = province.station("68001"), province.station("68002")
+    image = ct_slice(PatientName="NGUYỄN^VĂN AN", PatientID="BN1")
+    province.node.put(image)
+    study = str(image.StudyInstanceUID)
+    order = province.order(province.patient(), "68001", study=study)
+    draft = province.draft(order)
+    uids = study, str(image.SOPInstanceUID)
+    with transaction(province.engine) as session:
+        chosen = [KeyImage(*uids, label="của chúng tôi"), KeyImage(*uids, 1, "tổn thương", True)]
+        key_images.put(session, HEAD, draft.uid, chosen)
+    report = province.desk.act("approve", draft)
+    path = f"{API}/reports/{report.uid}/key-images"
+
+    listed = station.get(path).json()
+    small = station.get(f"{path}/1", params={"w": 64})
+    usual = station.get(f"{path}/1")
+
+    assert [(one["id"], one["label"]) for one in listed] == [(1, "tổn thương")]
+    assert len(usual.content) == listed[0]["bytes"]
+    assert usual.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(usual.content)) as picture:
+        assert picture.size == (listed[0]["w"], listed[0]["h"])
+    with Image.open(io.BytesIO(small.content)) as picture:
+        assert max(picture.size) <= 64
+    assert station.get(f"{path}/2").status_code == 404
+    assert other.get(f"{path}/1").status_code == 404

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
+from storage.access.tokens import Role
 from tests.fixtures.dicom_files import ct_slice, multi_frame
 from tests.fixtures.http import HttpNode
+from tests.fixtures.stations import Province
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -34,7 +36,9 @@ def configuration(folder: Path, *lines: str) -> Path:
     return file
 
 
-def run(node: HttpNode, configured: Path, phases: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    node: HttpNode, configured: Path, phases: str, token: str = "", *further: str
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [
             *(
@@ -43,9 +47,9 @@ def run(node: HttpNode, configured: Path, phases: str) -> "subprocess.CompletedP
                 str(configured),
             ),
             *("run", f"{node.url}/openapi.json", "--no-color", "--generation-deterministic"),
-            *("--header", f"Authorization: Bearer {node.token()}"),
+            *("--header", f"Authorization: Bearer {token or node.token()}"),
             *("--checks", "not_a_server_error", "--max-examples", EXAMPLES),
-            *("--phases", phases, "--request-timeout", "20"),
+            *("--phases", phases, "--request-timeout", "40", *further),
         ],
         capture_output=True,
         text=True,
@@ -83,3 +87,19 @@ def test_nothing_asked_of_real_objects_is_a_server_error(
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert (selected := re.search(r"Selected: (\d+)/\1\b", done.stdout)), done.stdout[-2000:]
     assert f"Tested: {selected[1]}" in done.stdout
+
+
+def test_nothing_that_a_station_asks_is_a_server_error(
+    shared_http_node: HttpNode, tmp_path: Path
+) -> None:
+    province = Province(shared_http_node)
+    province.register("68001")
+    report = province.signed(province.order(province.patient(), "68001"))
+    token = shared_http_node.token(Role.STATION, "68001")
+    configured = configuration(tmp_path, "[parameters]", f'"path.report_id" = "{report.uid}"')
+    only = ("--include-path-regex", "^/stations/")
+
+    done = run(shared_http_node, configured, "coverage,fuzzing", token, *only)
+
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert re.search(r"Tested: 1[0-9]", done.stdout), done.stdout[-2000:]

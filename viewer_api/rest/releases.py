@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ris.releases import bases, marks, receipts
 from ris.releases.model import Basis, BasisKind, Receipt, Sensitive
-from ris.reports import releasing
+from ris.reports import queries, releasing
 from ris.stations import alarms, consents, referrals
 from ris.stations.alarms import Alarm
 from ris.stations.consents import Consent
@@ -194,7 +194,7 @@ def review(request: Request, session: Transaction, uid: Uid, body: ReviewRequest
 @router.put("/reports/{uid}/sensitive")
 def mark(request: Request, session: Transaction, uid: Uid, body: MarksRequest) -> MarksRequest:
     """Say in which sensitive classes a report is; only a basis that says so shows it then."""
-    patient_id = releasing.patient_of(session, uid)
+    patient_id = releasing.patient_of(session, queries.get(session, uid).uid)
     if patient_id is not None:
         releasing.lock_patient(session, patient_id)
     marks.put(session, _actor(request), body.sensitive, report_uid=uid)

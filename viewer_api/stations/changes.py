@@ -16,7 +16,7 @@ from storage.base.clock import utc_now
 from viewer_api.problems import language_of
 from viewer_api.stations import views
 from viewer_api.stations.views import ChangesView
-from viewer_api.stations.visits import Here, Visit
+from viewer_api.stations.visits import Here, Visit, authenticated
 
 router = APIRouter(prefix="/stations/v1", tags=["health stations"])
 
@@ -45,6 +45,7 @@ async def get_changes(
     page = await run_in_threadpool(_read, visit, after, limit)
     if wait and not page.items and not page.resync:
         page = await _wait(visit, after, limit, wait)
+        visit = await run_in_threadpool(authenticated, request)  # it may have been revoked
     return await run_in_threadpool(_answer, request, visit, page, lang)
 
 

@@ -17,7 +17,6 @@ from ris.stations.people import Found, Number, Wanted
 from ris.stations.referrals import Referral, ReferralState
 from storage.audit.model import Kind, Outcome
 from storage.base.clock import utc_now
-from storage.db.engine import Session
 from viewer_api.problems import language_of
 from viewer_api.stations import views
 from viewer_api.stations.views import ItemView, PatientView
@@ -152,8 +151,7 @@ def look_up(request: Request, visit: Here, body: LookUpRequest) -> Response:
     facts = {"basis": str(body.basis), "details": {"number": str(body.wanted().number)}}
     with visit.doing(Kind.LOOK_UP, **facts) as doing:
         visit.require_person()
-        most = visit.visitor.station.look_ups_a_day
-        _spend(visit, doing.session, faults.LOOK_UPS, most)
+        visit.spend(faults.LOOK_UPS, visit.visitor.station.look_ups_a_day)
         found = people.look_up(
             doing.session, visit.visitor, body.wanted(), body.basis, body.evidence
         )
@@ -172,9 +170,7 @@ def look_up(request: Request, visit: Here, body: LookUpRequest) -> Response:
 
 
 @router.post("/access/emergency", status_code=201, response_model=EmergencyView)
-def break_glass(
-    request: Request, visit: Here, body: EmergencyRequest, idempotency_key: Key = ""
-) -> Response:
+def break_glass(request: Request, visit: Here, body: EmergencyRequest) -> Response:
     """Open a patient's reports to the station for four hours; the hospital is alarmed.
 
     Somebody at the hospital judges it afterwards.
@@ -182,7 +178,7 @@ def break_glass(
     facts = {"basis": "emergency", "details": {"number": str(body.wanted().number)}}
     with visit.doing(Kind.EMERGENCY, **facts) as doing:
         visit.require_person()
-        _spend(visit, doing.session, faults.EMERGENCIES, limits.EMERGENCIES_A_DAY)
+        visit.spend(faults.EMERGENCIES, limits.EMERGENCIES_A_DAY)
         found = people.break_glass(
             doing.session,
             visit.visitor,
@@ -196,7 +192,7 @@ def break_glass(
         doing.tell(
             patient_id=patient.id,
             evidence=basis.uid,
-            details={**doing.entry.details, "key": idempotency_key, "reason": body.reason},
+            details={**doing.entry.details, "sensitive": sorted(body.sensitive)},
         )
     shown = EmergencyView(
         id=basis.uid,
@@ -220,7 +216,9 @@ def refer(
         visit.require_person()
 
         def send() -> Mapping[str, Any]:
-            _spend(visit, doing.session, faults.REFERRALS, limits.REFERRALS_A_DAY)
+            zone = visit.parts.settings.zone
+            most = limits.REFERRALS_A_DAY
+            limits.spend(doing.session, visit.station_id, zone, faults.REFERRALS, most)
             sent = referrals.send(doing.session, visit.visitor, content)
             return {"id": sent.uid}
 
@@ -250,10 +248,6 @@ def get_referral(request: Request, visit: Here, referral_id: Uid) -> Response:
     with visit.doing(Kind.VIEW, details={"what": "referral"}, evidence=referral_id) as doing:
         referral = referrals.get(doing.session, visit.station_id, referral_id)
     return views.answer(request, _REFERRAL, _referral(request, visit, referral))
-
-
-def _spend(visit: Visit, session: Session, what: Any, most: int) -> None:  # noqa: ANN401
-    limits.spend(session, visit.station_id, visit.parts.settings.zone, what, most)
 
 
 def _items(request: Request, visit: Visit, found: Found) -> Sequence[ItemView]:

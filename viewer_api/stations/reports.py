@@ -124,7 +124,7 @@ def get_paper(
     """
     with visit.doing(Kind.DOWNLOAD, report_uid=report_id, details={"what": "paper"}) as doing:
         one, told = _own(doing, visit, report_id, version)
-        _require_usable(one)
+        _require_usable(visit, doing, one)
         document = documents.find(doing.session, report_id, told.version.revision)
         if document is None:
             raise Awaited(fault("paper_awaited"))
@@ -132,20 +132,29 @@ def get_paper(
         if unchanged := contents.not_modified(request, etag):
             doing.tell(details={"what": "paper", "unchanged": True})
             return unchanged
-        return _paper(request, visit, doing, document)
+        part = contents.wanted_range(request, etag, document.size)
+        if part is not None and not part:
+            return contents.not_satisfiable(document.size)
+        wanted = part or range(document.size)
+        doing.tell(size=len(wanted))
+        limits.load(doing.session, visit.station_id, visit.parts.settings.zone, len(wanted))
+    content = reporting.signed_paper(visit.parts.store, document)
+    headers = _headers(document, f"{report_id[:12]}-v{told.version.version}.pdf")
+    if part is not None:
+        headers = {**contents.partial(part, document.size, headers)}
+    body = content[wanted.start : wanted.stop]
+    return Response(body, 206 if part else 200, headers, PDF)
 
 
 @router.get("/{report_id}/key-images", response_model=list[KeyImageView])
 def list_key_images(request: Request, visit: Here, report_id: ReportId) -> Response:
     """List the pictures that the reader has chosen for who has sent the patient."""
     with visit.doing(Kind.LIST, report_uid=report_id, details={"what": "key images"}) as doing:
-        one, told = _own(doing, visit, report_id, None)
-        _require_usable(one)
-        chosen = _chosen(visit, doing.session, told)
-        found = []
-        for number, image in enumerate(chosen, 1):
-            picture = _picture(visit, doing.session, image, WIDTH)
-            found.append(KeyImageView(number, image.label, *_size(picture), len(picture)))
+        chosen = _chosen(visit, doing, report_id)
+    found = []
+    for number, (image, entry) in enumerate(chosen, 1):
+        picture = _picture(visit, image, entry, WIDTH)
+        found.append(KeyImageView(number, image.label, *_size(picture), len(picture)))
     return views.answer(request, _IMAGES, found)
 
 
@@ -159,16 +168,16 @@ def get_key_image(
 ) -> Response:
     """Return one of them as JPEG, at most `w` pixels wide and high. Not for diagnosis."""
     with visit.doing(Kind.DOWNLOAD, report_uid=report_id, details={"what": "picture"}) as doing:
-        one, told = _own(doing, visit, report_id, None)
-        _require_usable(one)
-        chosen = _chosen(visit, doing.session, told)
+        chosen = _chosen(visit, doing, report_id)
         if number > len(chosen):
             raise Missing(fault("no_image"))
-        picture = _picture(visit, doing.session, chosen[number - 1], w)
-        etag = views.entity_tag(report_id, chosen[number - 1], w)
+        image, entry = chosen[number - 1]
+        etag = views.entity_tag(report_id, image, w)
         if unchanged := contents.not_modified(request, etag):
             return unchanged
-        _count(visit, doing, len(picture))
+    picture = _picture(visit, image, entry, w)
+    with visit.reading() as session:
+        limits.load(session, visit.station_id, visit.parts.settings.zone, len(picture))
     headers = {
         "ETag": etag,
         "Cache-Control": "private, no-cache",
@@ -258,60 +267,45 @@ def _own(doing: Doing, visit: Visit, report_id: str, version: int | None) -> tup
     return one, one.issued
 
 
-def _require_usable(one: Item) -> None:
+def _require_usable(visit: Visit, doing: Doing, one: Item) -> None:
     if one.release.state is not State.RELEASED:
         raise Refused(fault("suspended"))
+    limits.require_room(doing.session, visit.station_id, visit.parts.settings.zone)
 
 
-def _paper(request: Request, visit: Visit, doing: Doing, document: Document) -> Response:
-    etag = f'"{document.sha256}"'
-    headers = {
-        "ETag": etag,
+def _headers(document: Document, name: str) -> dict[str, str]:
+    return {
+        "ETag": f'"{document.sha256}"',
         "Cache-Control": "private, no-cache",
         "Accept-Ranges": "bytes",
         "X-Content-SHA256": document.sha256,
-        "Content-Disposition": f'inline; filename="{doing.entry.report_uid[:12]}-'
-        f'v{doing.entry.report_version}.pdf"',
+        "Content-Disposition": f'inline; filename="{name}"',
     }
-    content = reporting.signed_paper(visit.parts.store, document)
-    part = contents.wanted_range(request, etag, len(content))
-    if part is not None and not part:
-        return contents.not_satisfiable(len(content))
-    wanted = part or range(len(content))
-    _count(visit, doing, len(wanted))
-    if part is not None:
-        headers = {**contents.partial(part, len(content), headers)}
-    body = content[wanted.start : wanted.stop]
-    return Response(body, 206 if part else 200, headers, PDF)
 
 
-def _count(visit: Visit, doing: Doing, size: int) -> None:
-    doing.tell(size=size)
-    limits.load(doing.session, visit.station_id, visit.parts.settings.zone, faults.DOWNLOADS, size)
-
-
-def _chosen(visit: Visit, session: Session, told: Issued) -> list[KeyImage]:
+def _chosen(visit: Visit, doing: Doing, report_id: str) -> list[tuple[KeyImage, ImageEntry]]:
     """Return the reader's choice, or what Key Object Selections say (PS3.16 CID 7010, 113002)."""
-    ours = key_images.of_report(session, told.report.uid)
-    chosen = [one for one in ours if one.for_provider]
-    if chosen:
-        return chosen
-    received = reporting.selected(visit.parts.store, session, told.report)
-    return [one for one in received if one.for_provider][: key_images.MOST]
+    one, told = _own(doing, visit, report_id, None)
+    _require_usable(visit, doing, one)
+    session = doing.session
+    chosen = [one for one in key_images.of_report(session, report_id) if one.for_provider]
+    if not chosen:
+        received = reporting.selected(visit.parts.store, session, told.report)
+        chosen = [one for one in received if one.for_provider][: key_images.MOST]
+    found = []
+    for image in chosen:
+        uids = image.study_instance_uid, image.sop_instance_uid
+        keys = dict(zip(("StudyInstanceUID", "SOPInstanceUID"), uids, strict=True))
+        held = instances.locate(session, keys)
+        if held:
+            found.append((image, ImageEntry(held[0], checksum=b"")))
+    return found
 
 
-def _picture(visit: Visit, session: Session, image: KeyImage, side: int) -> bytes:
-    keys = {
-        "StudyInstanceUID": image.study_instance_uid,
-        "SOPInstanceUID": image.sop_instance_uid,
-    }
-    held = instances.locate(session, keys)
-    if not held:
-        raise Missing(fault("no_image"))
+def _picture(visit: Visit, image: KeyImage, entry: ImageEntry, side: int) -> bytes:
     asked = Options(viewport=Viewport(side, side), quality=QUALITY)
     try:
-        with contents.content_of(held[0]):
-            entry = ImageEntry(held[0], checksum=b"")
+        with contents.content_of(entry.stored):
             return representations.make(visit.parts, entry, (image.frame,), asked, JPEG)
     except NotSupported as error:
         raise Missing(fault("no_image")) from error

@@ -15,7 +15,7 @@ from uuid import uuid4
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
-from ris.reports.faults import Faulty
+from ris.reports.faults import Faulty, Words
 from ris.stations import limits
 from ris.stations.faults import Exhausted, Missing, NotAllowed, fault
 from storage.access import station_sessions
@@ -90,6 +90,17 @@ class Visit:
         with transaction(self.parts.engine) as session:
             yield session
 
+    def spend(self, what: Words, most: int) -> None:
+        """Count one of what is limited, whatever becomes of it.
+
+        Raises
+        ------
+        Exhausted
+            It is one more than `most` today.
+        """
+        with transaction(self.parts.engine) as session:
+            limits.spend(session, self.station_id, self.parts.settings.zone, what, most)
+
     def require_person(self) -> None:
         """Raise `NotAllowed` unless a named person stands behind the request.
 
@@ -129,10 +140,19 @@ class Visit:
 
 
 async def _visit(request: Request) -> Visit:
-    return await run_in_threadpool(_authenticated, request)
+    return await run_in_threadpool(authenticated, request)
 
 
-def _authenticated(request: Request) -> Visit:
+def authenticated(request: Request) -> Visit:
+    """Return the visit of a request.
+
+    Raises
+    ------
+    Unauthenticated
+        It carries no token that is valid.
+    NotAdmitted
+        Its bearer is no station that may come in.
+    """
     known = deps.parts(request)
     header = request.headers.get("authorization")
     if header is None:
