@@ -252,7 +252,7 @@ def _head(octets: bytes) -> list[bytes]:
         raise NoMessage("the message does not begin with MSH")
     line = match[1].partition(b"\\r\\n")[0]
     separator = line[3:4]
-    if not separator or separator.isalnum() or separator.isspace():
+    if not separator or separator.isalnum() or not b"!" <= separator <= b"~":
         raise NoMessage("MSH-1 is no field separator")
     fields = line.split(separator)
     fields.insert(1, separator)

@@ -57,7 +57,9 @@ def test_control_id_is_kept_byte_by_byte() -> None:
     assert message.read(octets).control_id_octets == b" \xff id "
 
 
-@pytest.mark.parametrize("octets", [b"", b"PID|1", b"\x00\xff", b"MSH", b"MSHA", b"GET / HTTP/1.1"])
+@pytest.mark.parametrize(
+    "octets", [b"", b"PID|1", b"\x00\xff", b"MSH", b"MSHA", b"MSH\xc2\x81", b"MSH\x01A"]
+)
 def test_what_has_no_header_is_no_message(octets: bytes) -> None:
     with pytest.raises(NoMessage):
         message.read(octets)
