@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -29,7 +29,7 @@ class CalledView:
 
     code: str
     name: str
-    valid_from: str
+    valid_from: str | None
     valid_to: str | None
 
 
@@ -96,7 +96,7 @@ def get_me(request: Request, visit: Here) -> Response:
             CalledView(
                 one.code,
                 one.name,
-                str(one.valid_from),
+                str(one.valid_from) if one.valid_from > date.min else None,
                 str(one.valid_to) if one.valid_to else None,
             )
             for one in called

@@ -16,6 +16,8 @@ ALLOWED = {
     ("admin", "see orders"), ("admin", "reconcile"),
     ("radiologist", "see orders"), ("radiologist", "reconcile"),
     ("technologist", "see orders"), ("technologist", "reconcile"),
+    ("admin", "release reports"), ("radiologist", "release reports"),
+    ("technologist", "release reports"),
 }  # fmt: skip
 EVERY_PAIR = list(product(Role, Action))
 
