@@ -38,7 +38,7 @@ COMMANDS: Final = {
 
 app = typer.Typer(
     cls=group(COMMANDS),
-    help="Lienthong: a hospital imaging archive over DICOM and DICOMweb.",
+    help="Lienthong: a hospital's imaging archive, and its bridge to the HIS.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
