@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from ris import locks, orders, patients
 from ris.model import Order, OrderState
-from ris.reports import contents, records, releasing, subjects, verbs, writing
+from ris.reports import contents, queries, records, releasing, subjects, verbs, writing
 from ris.reports.faults import refused
 from ris.reports.model import Content, Practitioner, Subject
 from ris.reports.states import RULES, SIGNED, Action, Status
@@ -67,25 +67,27 @@ def take(
     order, uid = _subject_of(session, patient, result)
     if order is not None:
         locks.lock_orders(session, [order.id])
+    content = contents.cleaned(_content(result))
+    if _is_echo(session, context.sender, order, content):
+        return _applied("unchanged", order, "what we told of our report came back")
     row = _held(session, context.sender, order, uid)
     at = result.reported_at or context.sent_at
     if row is not None and _is_older(at, row.source_at):
         return _applied("stale", order, "older than the newest version: left as it is")
-    content = contents.cleaned(_content(result))
-    if row is None or Status(row.status) in _OVER:
-        if row is not None and wanted in _OVER:
-            return _applied("unchanged", order)
-        row = _new(session, context.sender, order, uid)
+    over = row is not None and Status(row.status) in _OVER
+    if row is None or over:
+        becomes = None if over and wanted in _OVER else wanted
+        if becomes is not None:
+            row = _new(session, context.sender, order, uid)
     else:
         known = records.report_of(session, row)
-        wanted = _after(known.status, wanted, same=known.latest.content == content)
-        if wanted is None:
-            return _applied("unchanged", order)
-        if wanted in _OVER:
-            content = known.latest.content
+        becomes = _after(known.status, wanted, same=known.latest.content == content)
+        content = known.latest.content if becomes in _OVER else content
+    if row is None or becomes is None:
+        return _applied("unchanged", order)
     row.source_at = at or row.source_at
-    _write(session, context, row, wanted, content, result)
-    return _applied(wanted.value, order)
+    _write(session, context, row, becomes, content, result)
+    return _applied(becomes.value, order)
 
 
 def _after(current: Status, wanted: Status, *, same: bool) -> Status | None:
@@ -166,6 +168,27 @@ def _held(session: Session, source: str, order: Order | None, uid: str) -> Repor
         statement = statement.where(ReportRow.study_instance_uids.contains([uid]))
     statement = statement.where(ReportRow.source == source)
     return session.scalar(statement.with_for_update().execution_options(populate_existing=True))
+
+
+def _is_echo(session: Session, source: str, order: Order | None, content: Content) -> bool:
+    """Whether a result only repeats a report of ours, as systems do that pass on all results."""
+    if order is None:
+        return False
+    of_order = select(ReportOrderRow.report_id).where(
+        ReportOrderRow.order_id == order.id, ReportOrderRow.live
+    )
+    wanted = ReportRow.id.in_(of_order), ReportRow.source != source, ReportRow.version > 0
+    row = session.scalar(select(ReportRow).where(*wanted))
+    if row is None:
+        return False
+    issued = queries.last_issued(session, records.report_of(session, row))
+    told = _words(content.findings, content.impression, content.recommendation)
+    ours = [issued.content.findings, issued.content.impression] if issued else []
+    return any(ours) and all(_words(text) in told for text in ours)
+
+
+def _words(*texts: str) -> str:
+    return " ".join(" ".join(texts).split())
 
 
 def _is_older(at: datetime | None, newest: datetime | None) -> bool:

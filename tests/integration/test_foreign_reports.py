@@ -21,6 +21,7 @@ from tests.fixtures.dicom_files import ct_slice
 from tests.fixtures.his import ZONE, His, order, pid
 from tests.fixtures.http import HttpNode
 from tests.fixtures.reports import HEAD, Desk
+from tests.fixtures.reports import TEXT as DESK_TEXT
 
 PDF = b"%PDF-1.7\nforeign"
 ED = f"PACS^application^pdf^Base64^{base64.b64encode(PDF).decode()}"
@@ -185,6 +186,16 @@ def test_report_of_ours_is_not_replaced(foreign: Foreign, desk: Desk) -> None:
     assert foreign.tell("F") == ("AE", "205")
 
     assert foreign.only().uid == ours.uid
+
+
+def test_report_of_ours_that_comes_back_is_nothing_new(foreign: Foreign, desk: Desk) -> None:
+    desk.signed(study_instance_uids=(), order_ids=(foreign.his.only_order("7781001").id,))
+    told = f"{DESK_TEXT.findings}~{DESK_TEXT.impression}".replace("\n", "~")
+
+    assert foreign.tell("F", told) == ("AA", "")
+    assert foreign.outcome() == "unchanged"
+    assert foreign.tell("F", "khác") == ("AE", "205")
+    assert foreign.only().source == ""
 
 
 def test_nobody_here_changes_a_foreign_report(foreign: Foreign, desk: Desk) -> None:

@@ -52,6 +52,8 @@ class ReportView:
     flags: Flags | None
     actions: tuple[Action, ...]
     """What the caller may try now."""
+    source: str
+    """The system of another maker that writes it; empty: it is written here."""
     created_at: datetime
     changed_at: datetime
     shown: VersionView | None
@@ -120,7 +122,8 @@ def view(session: Session, report: Report, caller: Caller, *, flags: bool = True
         retraction_asked=bool(report.retraction_asked_by),
         lock=report.lock if author else None,
         flags=queries.flags(session, report) if flags and report.version else None,
-        actions=_actions(report) if author else (),
+        actions=_actions(report) if author and not report.source else (),
+        source=report.source,
         created_at=report.created_at,
         changed_at=report.changed_at,
         shown=version_view(shown, hidden=report.status is Status.RETRACTED) if shown else None,
