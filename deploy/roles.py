@@ -30,7 +30,9 @@ def _hl7(node: Node, stop: threading.Event) -> None:
 
 def _worker(node: Node, stop: threading.Event) -> None:
     from pacs import service  # noqa: PLC0415
+    from viewer_api.fhir.notifying import Notifier  # noqa: PLC0415
 
+    Notifier(node.settings, node.engine).start(stop)
     service.work(node.settings, node.engine, node.store, node.spool, stop)
 
 

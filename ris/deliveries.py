@@ -6,7 +6,7 @@
 What stations acknowledge comes by itself; `source` names where an entry came from, once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ris.listing import reports, studies
+from ris.releases.model import Receipt, ReceiptKind
 from ris.reports import queries
 from storage.base.clock import utc_now
 from storage.base.errors import Conflict, Malformed, NotFound
@@ -161,6 +162,24 @@ def enter(session: Session, given: Handover, recorded_by: str) -> Delivery:
     return _write(session, named, recorded_by)
 
 
+def of_receipt(session: Session, receipt: Receipt, station: str) -> Delivery | None:
+    """Enter what a station says became of a report; None: nothing was handed over by that."""
+    recipient = _RECIPIENTS.get(receipt.kind)
+    if recipient is None:
+        return None
+    given = Handover(
+        channel=Channel.STATION,
+        recipient_kind=recipient,
+        recipient=station,
+        report_uid=receipt.report_uid,
+        report_version=receipt.version,
+        delivered_at=receipt.happened_at,
+        evidence=receipt.sha256,
+        source=f"receipt:{receipt.id}",
+    )
+    return enter(session, given, f"station:{station}")
+
+
 def revoke(session: Session, uid: str, reason: str, recorded_by: str) -> Delivery:
     """Take an entry back by another one.
 
@@ -220,6 +239,10 @@ def find(
     return _deliveries(session, session.scalars(statement).all())
 
 
+_RECIPIENTS: Final[Mapping[ReceiptKind, RecipientKind]] = {
+    ReceiptKind.DELIVERED: RecipientKind.STATION,
+    ReceiptKind.HANDED_OVER: RecipientKind.PATIENT,
+}
 _COPIED: Final = (
     "report_uid",
     "report_version",

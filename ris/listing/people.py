@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Select,
+    and_,
     case,
     false,
     func,
@@ -245,13 +246,13 @@ class _Births:
         """Whether it begins at `moment` or later."""
         day = moment.date() + timedelta(days=1 if moment.time() != time.min else 0)
         begins = _SENT + case((func.length(_SENT) == _YEAR, "0101"), else_="01")
-        return (day <= _BORN) | (_PARTIAL & (begins >= _digits(day)))
+        return and_(_BORN.is_not(None), day <= _BORN) | (_PARTIAL & (begins >= _digits(day)))
 
     def over_by(self, moment: datetime) -> ColumnElement[bool]:
         """Whether it is over at `moment`."""
         day = moment.date()
         ends = _SENT + case((func.length(_SENT) == _YEAR, "1231"), else_="31")
-        return func.coalesce(day > _BORN, false()) | (_PARTIAL & (ends < _digits(day)))
+        return and_(_BORN.is_not(None), day > _BORN) | (_PARTIAL & (ends < _digits(day)))
 
     @property
     def present(self) -> ColumnElement[bool]:

@@ -413,3 +413,21 @@ def _version_rules(*, full: bool) -> Rules:
         "recorded": recorded,
         "_lastUpdated": recorded,
     }
+
+
+SORTS: Final = frozenset({"issued"})
+
+
+def find_sorted(
+    session: Session, asked: Sequence[Criterion], sort: str, limit: int, *, full: bool
+) -> list[int]:
+    """Return the ids of the reports that match and were issued, sorted by when.
+
+    ``-`` before the name: latest first.
+    """
+    current = (VersionRow.report_id == ReportRow.id) & (VersionRow.version == ReportRow.version)
+    where = criteria.conditions(_rules(full=full), asked)
+    found = select(ReportRow.id).join(VersionRow, current).where(_ISSUED, *where)
+    at = VersionRow.authored_at
+    order = [at.desc(), ReportRow.id.desc()] if sort.startswith("-") else [at, ReportRow.id]
+    return [*session.scalars(found.order_by(*order).limit(limit))]

@@ -36,6 +36,10 @@ PRIORITY: Final[Mapping[str, str]] = {
     "LOW": "routine",
 }
 """Requested Procedure Priority (0040,1003) → FHIR R4 ServiceRequest.priority."""
+SCHEME: Final = "code:"
+"""Begins a system of codes: what follows is its designator."""
+LOCAL: Final = "local"
+"""Codes of the hospital, of which no system was told."""
 PLACER, FILLER, ACCESSION, REQUISITION = "placer", "filler", "accession", "requisition"
 _NUMBERS: Final[Mapping[str, Any]] = {
     PLACER: OrderRow.placer_order_number,
@@ -203,7 +207,8 @@ def _code(wanted: Any) -> ColumnElement[bool]:  # noqa: ANN401
         return false()
     asked = [ProcedureRow.code == wanted.code] if wanted.code else []
     if wanted.system is not None:
-        asked.append(ProcedureRow.scheme == wanted.system)
+        scheme = wanted.system.removeprefix(SCHEME)
+        asked.append(ProcedureRow.scheme == ("" if scheme == LOCAL else scheme))
     return criteria.among(OrderRow.id, select(ProcedureRow.order_ref).where(*asked))
 
 
@@ -240,3 +245,22 @@ def _rules(*, full: bool) -> Rules:
         "subject": of_patient,
         "_lastUpdated": criteria.dated(Instants(OrderRow.changed_at)),
     }
+
+
+SORTS: Final[Mapping[str, Any]] = {
+    "authored": OrderRow.issued_at,
+    "_lastUpdated": OrderRow.changed_at,
+}
+
+
+def find_sorted(
+    session: Session, asked: Sequence[Criterion], sort: str, limit: int, *, full: bool
+) -> list[int]:
+    """Return the ids of the orders that match, sorted; ``-`` before the name: latest first.
+
+    Those without the time are left out of a sort by it.
+    """
+    column = SORTS[sort.removeprefix("-")]
+    where = [*criteria.conditions(_rules(full=full), asked), column.is_not(None)]
+    order = [column.desc(), OrderRow.id.desc()] if sort.startswith("-") else [column, OrderRow.id]
+    return [*session.scalars(select(OrderRow.id).where(*where).order_by(*order).limit(limit))]

@@ -115,3 +115,13 @@ def _links(*, full: bool) -> Rules:
 
 def _endpoint(wanted: Any) -> ColumnElement[bool]:  # noqa: ANN401 - a criterion's value
     return literal(isinstance(wanted, Reference) and wanted.id == ENDPOINT)
+
+
+SORTS = listing.STUDY_SORTS
+
+
+def find_sorted(
+    session: Session, asked: Sequence[Criterion], sort: str, limit: int, *, full: bool
+) -> list[int]:
+    """Return the ids of the studies that match, sorted; ``-`` before the name: latest first."""
+    return listing.sort_studies(session, asked, _links(full=full), sort, limit)

@@ -366,7 +366,7 @@ def _study_number(wanted: Any) -> ColumnElement[bool]:  # noqa: ANN401
 
 
 def _modality(wanted: Any) -> ColumnElement[bool]:  # noqa: ANN401
-    if not isinstance(wanted, Token) or wanted.system not in {None, "DCM"}:
+    if not isinstance(wanted, Token) or wanted.system not in {None, "code:DCM"}:
         return false()
     found: ColumnElement[bool] = _studies.modalities.contains([wanted.code])
     return found
@@ -435,3 +435,19 @@ def instances_of(uid: Any) -> Any:  # noqa: ANN401
     """Return how many objects the study of a row has."""
     counted = select(_studies.number_of_instances).where(_studies.study_instance_uid == uid)
     return counted.scalar_subquery()
+
+
+STUDY_SORTS: Final[Mapping[str, Sequence[Any]]] = {
+    "started": (_studies.study_date, _studies.study_time_key, _studies.id)
+}
+
+
+def sort_studies(
+    session: Session, asked: Sequence[Criterion], links: Rules, sort: str, limit: int
+) -> list[int]:
+    """Return the ids of the studies that match, sorted; ``-`` before the name: latest first."""
+    where = criteria.conditions({**_STUDY, **links}, asked)
+    order, latest = STUDY_SORTS[sort.removeprefix("-")], sort.startswith("-")
+    turned = [one.desc() if latest else one.asc() for one in order]
+    found = select(_studies.id).where(*where)
+    return [*session.scalars(found.order_by(*turned).limit(limit))]

@@ -46,7 +46,7 @@ def find(
         .order_by(EventRow.id.desc())
         .limit(limit)
     )
-    return [_event(row, link) for row, link in session.execute(statement)]
+    return [event_of(row, link) for row, link in session.execute(statement)]
 
 
 def _conditions(search: Search) -> Iterable[ColumnElement[bool]]:
@@ -72,7 +72,8 @@ def _values(entry: Entry, now: datetime) -> dict[str, Any]:
     return {**values, "content_sha256": chain.content_sha256(values)}
 
 
-def _event(row: EventRow, link: LinkRow) -> Event:
+def event_of(row: EventRow, link: LinkRow) -> Event:
+    """Return an entry with its place in the chain."""
     plain = {one.name: getattr(row, one.name) for one in fields(Entry)}
     return Event(
         **{**plain, "kind": Kind(row.kind), "outcome": Outcome(row.outcome)},

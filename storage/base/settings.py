@@ -39,6 +39,7 @@ GIBIBYTE: Final = 1 << 30
 _ELSEWHERE: Final = frozenset({"config"})
 _TESTS: Final = "test_"
 _ORIGIN: Final = re.compile(r"https?://[0-9A-Za-z.\-\[\]:]{1,260}")
+_HOST: Final = re.compile(r"[0-9A-Za-z.\-\[\]:]{1,260}")
 _NAMING_ROOT: Final = re.compile(r"(?:https?://|urn:)[0-9A-Za-z.\-_~:/]{1,200}")
 _LIKENESS: Final = 0.7
 """How much of a known name an unknown one has to share to be taken for a typing error."""
@@ -70,6 +71,14 @@ def _origins(text: str) -> str:
     if wrong:
         raise ValueError(f"{wrong[0]!r} is no origin; https://ris.example.vn is one")
     return " ".join(origins)
+
+
+def _hosts(text: str) -> str:
+    hosts = text.replace(",", " ").split()
+    wrong = [one for one in hosts if not _HOST.fullmatch(one)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is no host; his.example.vn or 10.0.0.5:8443 is one")
+    return " ".join(hosts)
 
 
 def _naming_root(text: str) -> str:
@@ -207,6 +216,9 @@ class Settings(BaseSettings):
 
     fhir_naming_root: Annotated[str, AfterValidator(_naming_root)] = "urn:lienthong"
     """Below it stand the systems of the hospital's numbers in FHIR: ``urn:lienthong:accession``."""
+
+    fhir_hook_hosts: Annotated[str, AfterValidator(_hosts)] = ""
+    """Hosts, each with a port if wanted, that FHIR subscriptions may call; empty: none."""
 
     time_zone: Annotated[str, AfterValidator(_time_zone)] = "Asia/Ho_Chi_Minh"
     """Of the hospital's wall clock; the times of orders and devices are taken for its."""

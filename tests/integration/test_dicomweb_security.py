@@ -61,6 +61,8 @@ FHIR = {
     "DiagnosticReport": READERS,
     "Endpoint": READERS,
     "Provenance": READERS,
+    "AuditEvent": ADMINS,
+    "Subscription": ADMINS,
 }
 
 # Every route and the roles that it is open to. Health is the only one without a token.
@@ -163,6 +165,9 @@ MATRIX = {
         for name, roles in FHIR.items()
         for method, rest in (("GET", ""), ("POST", "/_search"), ("GET", "/{id}"))
     },
+    ("POST", "/fhir/Subscription"): ADMINS,
+    ("PUT", "/fhir/Subscription/{id}"): ADMINS,
+    ("DELETE", "/fhir/Subscription/{id}"): ADMINS,
     ("GET", "/fhir/DiagnosticReport/{id}/_history"): READERS,
     ("GET", "/fhir/DiagnosticReport/{id}/_history/{version}"): READERS,
     ("GET", "/api/v1/insurance/orders/{number}"): SENDERS,

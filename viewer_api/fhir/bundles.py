@@ -7,28 +7,32 @@ pushes a resource off a page nor onto two.
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
+from ris.listing import results
 from storage.access.tokens import PERMITTED, Caller
+from storage.audit import journal
 from storage.base.errors import Malformed, NotFound
 from storage.db.criteria import Criterion, Reference, Token, Wanted
 from storage.db.engine import Session
-from viewer_api.fhir import datatypes, outcomes
+from viewer_api.fhir import audits, datatypes, outcomes
 from viewer_api.fhir.datatypes import Context, Json
-from viewer_api.fhir.kinds import TYPES, Type
+from viewer_api.fhir.kinds import TYPES, Find, Type
 from viewer_api.fhir.parameters import CURSOR, Asked, Include
 
 MOST_INCLUDED: Final = 1000
 """Resources that a page brings beside its matches."""
 _MANDATORY: Final = frozenset({"resourceType", "id", "meta", "status", "subject", "code", "intent"})
+_KEPT: Final = re.compile(r"([0-9a-f]{32})\.([0-9]{1,6})", re.ASCII)
 SUBSETTED: Final = {
     "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
     "code": "SUBSETTED",
 }
-SORTS: Final = ("_id", "-_id")
+BY_ID: Final = frozenset({"_id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class Searcher:
 
     session: Session
     caller: Caller
+    address: str
+    """Where the request came from."""
     context: Context
 
     def read(self, kind: Type, id_: str) -> Json:
@@ -50,7 +56,12 @@ class Searcher:
         found = self._by_ids(kind, [id_])
         if not found:
             raise NotFound(f"there is no {kind.name} of this id")
+        self.tell(found[0])
         return found[0]
+
+    def tell(self, resource: Json) -> None:
+        """Write into the journal that a resource was given out."""
+        journal.append(self.session, audits.of_read(self.caller, self.address, resource))
 
     def search(self, kind: Type, asked: Asked) -> Json:
         """Return a page as a Bundle.
@@ -60,13 +71,36 @@ class Searcher:
         Malformed
             The cursor is none, or the result cannot be sorted or included like that.
         """
-        if asked.sort not in SORTS:
-            raise Malformed(f"_sort: {kind.name} is sorted by {' or '.join(SORTS)}")
+        known = {*BY_ID, *kind.sorts}
+        if asked.sort.removeprefix("-") not in known:
+            raise Malformed(f"_sort: {kind.name} is sorted by {', '.join(sorted(known))}")
         for one in (*asked.include, *asked.revinclude):
             _check(one)
         if asked.summary == "count":
             counted = kind.count(self.session, asked.criteria, full=self.context.full)
+            told = audits.of_search(self.caller, self.address, kind.name, ())
+            journal.append_all(self.session, told)
             return _bundle(self._links(kind, asked, None), [], counted)
+        ids, onward, warnings = self._page(kind, asked)
+        matches = self._rendered(kind, ids)
+        whole = not onward and not asked.cursor and not warnings
+        total = self._total(kind, asked, len(matches), whole=whole)
+        beside, cut = self._beside(kind, asked, matches)
+        told = audits.of_search(self.caller, self.address, kind.name, [*matches, *beside])
+        journal.append_all(self.session, told)
+        entries = [self._entry(_subset(one, asked), "match") for one in matches]
+        entries += [self._entry(_subset(one, asked), "include") for one in beside]
+        if cut:
+            warnings.append(f"more than {MOST_INCLUDED} resources go with this page")
+        for text in warnings:
+            warning = outcomes.issue("warning", "incomplete", text)
+            entries.append({"resource": warning, "search": {"mode": "outcome"}})
+        return _bundle(self._links(kind, asked, onward), entries, total)
+
+    def _page(self, kind: Type, asked: Asked) -> tuple[list[int], str | None, list[str]]:
+        """Return the ids of a page, the cursor of the next one, and what is to be warned of."""
+        if asked.sort.removeprefix("-") not in BY_ID and kind.find_sorted is not None:
+            return self._sorted_page(kind.name, kind.find_sorted, asked)
         wanted = Wanted(
             criteria=asked.criteria,
             limit=asked.count + 1,
@@ -74,18 +108,26 @@ class Searcher:
             newest_first=asked.sort.startswith("-"),
         )
         ids = kind.find(self.session, wanted, full=self.context.full)
-        matches = self._rendered(kind, ids[: asked.count])
-        more = len(ids) > asked.count
-        total = self._total(kind, asked, len(matches), whole=not more and not asked.cursor)
-        beside, cut = self._beside(kind, asked, matches)
-        entries = [self._entry(_subset(one, asked), "match") for one in matches]
-        entries += [self._entry(_subset(one, asked), "include") for one in beside]
-        if cut:
-            text = f"more than {MOST_INCLUDED} resources go with this page: ask for a shorter one"
-            warning = outcomes.issue("warning", "incomplete", text)
-            entries.append({"resource": warning, "search": {"mode": "outcome"}})
-        last = ids[asked.count - 1] if more else None
-        return _bundle(self._links(kind, asked, last), entries, total)
+        page = ids[: asked.count]
+        return page, _code(page[-1]) if len(ids) > asked.count else None, []
+
+    def _sorted_page(
+        self, name: str, find: Find, asked: Asked
+    ) -> tuple[list[int], str | None, list[str]]:
+        """Return a page of a sorted search: it is kept, for what is sorted by may change."""
+        if asked.cursor:
+            uid, first = _place(asked.cursor)
+            page, more = results.page(self.session, name, uid, first, asked.count)
+            return page, f"{uid}.{first + asked.count}" if more else None, []
+        given = asked.criteria, asked.sort, results.MOST + 1
+        ids = find(self.session, *given, full=self.context.full)
+        cut = f"the first {results.MOST} are sorted: narrow the search, or sort by _id"
+        warnings = [cut] if len(ids) > results.MOST else []
+        ids = ids[: results.MOST]
+        if len(ids) <= asked.count:
+            return ids, None, warnings
+        uid = results.keep(self.session, name, ids)
+        return ids[: asked.count], f"{uid}.{asked.count}", warnings
 
     def _total(self, kind: Type, asked: Asked, found: int, *, whole: bool) -> int | None:
         if whole:
@@ -169,15 +211,15 @@ class Searcher:
         url = f"{self.context.base}/{resource['resourceType']}/{resource['id']}"
         return {"fullUrl": url, "resource": resource, "search": {"mode": mode}}
 
-    def _links(self, kind: Type, asked: Asked, last: int | None) -> list[Json]:
+    def _links(self, kind: Type, asked: Asked, onward: str | None) -> list[Json]:
         root = f"{self.context.base}/{kind.name}"
         given = [*asked.pairs]
         own = [*given, (CURSOR, asked.cursor)] if asked.cursor else given
         links = [{"relation": "self", "url": _url(root, own)}]
         if asked.cursor:
             links.append({"relation": "first", "url": _url(root, given)})
-        if last is not None:
-            links.append({"relation": "next", "url": _url(root, [*given, (CURSOR, _code(last))])})
+        if onward is not None:
+            links.append({"relation": "next", "url": _url(root, [*given, (CURSOR, onward)])})
         return links
 
 
@@ -223,6 +265,13 @@ def _url(root: str, pairs: Iterable[tuple[str, str]]) -> str:
 
 def _code(position: int) -> str:
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+
+def _place(text: str) -> tuple[str, int]:
+    match = _KEPT.fullmatch(text)
+    if match is None:
+        raise Malformed(f"{CURSOR}: not one that we gave out")
+    return match[1], int(match[2])
 
 
 def _position(text: str) -> int:

@@ -10,6 +10,7 @@ from viewer_api.fhir.parameters import Param
 FHIR_VERSION: Final = "4.0.1"
 DATE: Final = "2026-11-26"
 """When this page was changed last."""
+WRITTEN: Final = frozenset({"Subscription"})
 VERSIONED: Final = frozenset({"DiagnosticReport"})
 SECURITY: Final = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 
@@ -41,6 +42,7 @@ def _resource(kind: Type) -> Json:
     codes = ["read", "search-type"]
     versioned = kind.name in VERSIONED
     codes += ["vread", "history-instance"] if versioned else []
+    codes += ["create", "update", "delete"] if kind.name in WRITTEN else []
     made: Json = {
         "type": kind.name,
         "interaction": [{"code": code} for code in codes],

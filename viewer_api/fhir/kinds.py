@@ -4,14 +4,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ris.listing import people
+from ris.listing import audits as audit_listing
+from ris.listing import people, subscriptions
 from ris.listing import reports as report_listing
 from ris.listing import requests as request_listing
 from ris.listing import studies as study_listing
 from storage.access.tokens import Action
 from storage.db.criteria import Criterion, Wanted
 from storage.db.engine import Session
-from viewer_api.fhir import patients, reports, requests, studies
+from viewer_api.fhir import audits, hooks, patients, reports, requests, studies
 from viewer_api.fhir.datatypes import Context, Json
 from viewer_api.fhir.parameters import Kind, Param
 
@@ -21,6 +22,7 @@ Load = Callable[[Session, Collection[int]], Mapping[int, Any]]
 
 PATIENT, REQUEST, STUDY = "Patient", "ServiceRequest", "ImagingStudy"
 REPORT, ENDPOINT, PROVENANCE = "DiagnosticReport", "Endpoint", "Provenance"
+AUDIT: Final = "AuditEvent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,9 @@ class Type:
     count: Count
     load: Load
     render: Callable[[Any, Context], Json]
+    sorts: Collection[str] = ()
+    """Search parameters that it is sorted by, besides its id."""
+    find_sorted: Find | None = None
     shown: Callable[[Any], bool] = bool
     """Whether what was loaded can be shown."""
     says: str = ""
@@ -110,6 +115,8 @@ TYPES: Final[Mapping[str, Type]] = {
             },
             references={"patient": "subject", "subject": "subject"},
             find=request_listing.find,
+            sorts=request_listing.SORTS,
+            find_sorted=request_listing.find_sorted,
             count=request_listing.count,
             load=request_listing.load,
             render=requests.render,
@@ -136,6 +143,8 @@ TYPES: Final[Mapping[str, Type]] = {
                 "endpoint": "endpoint",
             },
             find=study_listing.find,
+            sorts=study_listing.SORTS,
+            find_sorted=study_listing.find_sorted,
             count=study_listing.count,
             load=study_listing.load,
             render=studies.render,
@@ -164,6 +173,8 @@ TYPES: Final[Mapping[str, Type]] = {
                 "imaging-study": "imagingStudy",
             },
             find=report_listing.find,
+            sorts=report_listing.SORTS,
+            find_sorted=report_listing.find_sorted,
             count=report_listing.count,
             load=report_listing.load,
             render=reports.render,
@@ -191,6 +202,36 @@ TYPES: Final[Mapping[str, Type]] = {
             count=report_listing.count_versions,
             load=report_listing.of_versions,
             render=reports.render_provenance,
+        ),
+        Type(
+            name=AUDIT,
+            action=Action.MANAGE,
+            params={
+                **_COMMON,
+                "date": Param(Kind.DATE, says="when it was written"),
+                "patient": _OF_PATIENT,
+                "entity": Param(Kind.REFERENCE, (REPORT, STUDY), "report or study"),
+                "type": Param(Kind.TOKEN, says="code of DICOM PS3.16 CID 400"),
+                "subtype": Param(Kind.TOKEN, says="what was done, in our words"),
+                "action": Param(Kind.TOKEN, says="C, R, U, D, E"),
+                "outcome": Param(Kind.TOKEN, says="0, 4, 8"),
+                "altid": Param(Kind.TOKEN, says="user, token or device"),
+                "agent-name": Param(Kind.STRING, says="name of who did it"),
+                "site": Param(Kind.TOKEN, says="health station"),
+            },
+            find=audit_listing.find,
+            count=audit_listing.count,
+            load=audit_listing.load,
+            render=audits.render,
+        ),
+        Type(
+            name=hooks.KIND,
+            action=Action.MANAGE,
+            params={"_id": _ID, "status": Param(Kind.TOKEN, says="active, error, off")},
+            find=subscriptions.find,
+            count=subscriptions.count,
+            load=subscriptions.load,
+            render=hooks.render,
         ),
     )
 }

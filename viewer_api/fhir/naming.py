@@ -43,7 +43,10 @@ class Naming:
         return mark.join([self.root, kind, *([quote(of, safe="")] if of else [])])
 
     def kind(self, system: str) -> str:
-        """Return ``kind`` or ``kind:of`` of a system; itself when it is none of ours."""
+        """Return ``kind`` or ``kind:of`` of a system; itself when it is none that we name."""
+        known = next((name for name, uri in CODES.items() if uri == system), None)
+        if known is not None:
+            return f"{PROCEDURE}:{known}"
         if system.startswith(OID):
             return f"{ISSUER}:{system.removeprefix(OID)}"
         mark = ":" if self.root.startswith(URN) else "/"
@@ -55,12 +58,6 @@ class Naming:
     def code_system(self, scheme: str) -> str:
         """Return the system of a coding scheme, by its designator."""
         return CODES.get(scheme.upper(), self.system(PROCEDURE, scheme or "local"))
-
-    def scheme(self, system: str) -> str:
-        """Return the coding scheme designator of a system."""
-        known = next((name for name, uri in CODES.items() if uri == system), None)
-        of = self.kind(system).removeprefix(f"{PROCEDURE}:")
-        return known or ("" if of == "local" else of)
 
     def concept(self, code: Code) -> dict[str, object]:
         """Return a CodeableConcept."""

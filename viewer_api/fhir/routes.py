@@ -13,12 +13,16 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from ris.listing import reports as report_listing
+from ris.listing import subscriptions
 from storage.access.tokens import PERMITTED, Action
+from storage.audit import journal
+from storage.audit.model import Entry
+from storage.audit.model import Kind as Written
 from storage.base.errors import Malformed, NotFound, NotSupported
 from storage.db.engine import Session, transaction
 from viewer_api import deps
 from viewer_api.deps import Transaction
-from viewer_api.fhir import capability, reports
+from viewer_api.fhir import audits, capability, hooks, reports
 from viewer_api.fhir.bundles import Searcher
 from viewer_api.fhir.datatypes import Context, Json
 from viewer_api.fhir.kinds import PARAMS, REPORT, TYPES, Type
@@ -53,7 +57,8 @@ def context_of(request: Request) -> Context:
 
 def searcher_of(request: Request, session: Session) -> Searcher:
     """Return who answers the searches of a request."""
-    return Searcher(session, deps.caller_of(request), context_of(request))
+    who = deps.caller_of(request), deps.address_of(request)
+    return Searcher(session, *who, context_of(request))
 
 
 def reader_of(request: Request) -> Reader:
@@ -210,10 +215,13 @@ _READS: Final = [Depends(deps.may(Action.READ_REPORTS))]
 def list_versions(request: Request, session: Transaction, id: Id) -> Response:  # noqa: A002
     """List the issued versions of a report, newest first."""
     require_json(request)
-    context = context_of(request)
+    searcher = searcher_of(request, session)
+    context = searcher.context
     found = [reports.render(one, context) for one in report_listing.versions(session, id)][::-1]
     if not found:
         raise NotFound("nothing was issued of such a report")
+    for one in found:
+        searcher.tell(one)
     entries = [
         {
             "fullUrl": f"{context.base}/{REPORT}/{id}",
@@ -243,4 +251,65 @@ def read_version(
     found = report_listing.version(session, id, int(version))
     if found is None:
         raise NotFound("no such version was issued")
-    return show(request, reports.render(found, context_of(request)))
+    searcher = searcher_of(request, session)
+    shown = reports.render(found, searcher.context)
+    searcher.tell(shown)
+    return show(request, shown)
+
+
+# Subscriptions
+
+_MANAGES: Final = [Depends(deps.may(Action.MANAGE))]
+MAX_BODY: Final = 1 << 16
+
+
+@router.post(f"/{hooks.KIND}", dependencies=_MANAGES)
+async def subscribe(request: Request) -> Response:
+    """Make a Subscription over rest-hook."""
+    body = await _body(request)
+    return await run_in_threadpool(_subscribed, request, body, "")
+
+
+@router.put(f"/{hooks.KIND}/{{id}}", dependencies=_MANAGES)
+async def change_subscription(request: Request, id: Id) -> Response:  # noqa: A002
+    """Change a Subscription; with status `off` nothing is told any more."""
+    body = await _body(request)
+    return await run_in_threadpool(_subscribed, request, body, id)
+
+
+@router.delete(f"/{hooks.KIND}/{{id}}", dependencies=_MANAGES, status_code=204)
+def unsubscribe(request: Request, session: Transaction, id: Id) -> Response:  # noqa: A002
+    """Forget a Subscription."""
+    subscriptions.remove(session, id)
+    _note(request, session, {"subscription": id, "done": "removed"})
+    return Response(status_code=204)
+
+
+def _subscribed(request: Request, body: bytes, uid: str) -> Response:
+    parts, caller = deps.parts(request), deps.caller_of(request)
+    hosts = parts.settings.fhir_hook_hosts.split()
+    with transaction(parts.engine) as session:
+        before = subscriptions.get(session, uid) if uid else None
+        wish = hooks.read(body, reader_of(request), hosts, before)
+        who = caller.user or caller.prefix, str(caller.role)
+        made = subscriptions.put(session, wish, *who, uid=uid)
+        _note(request, session, {"subscription": made.uid, "done": "put"})
+    shown = hooks.render(made, None)
+    answered = answer(request, shown, status=200 if uid else 201)
+    answered.headers["Location"] = f"{context_of(request).base}/{hooks.KIND}/{made.uid}"
+    return answered
+
+
+def _note(request: Request, session: Session, details: Json) -> None:
+    caller = deps.caller_of(request)
+    who = audits.who(caller, deps.address_of(request))
+    journal.append(session, Entry(kind=Written.REGISTRY, **who, details=details))
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise TooLarge(f"more than {MAX_BODY} bytes")
+    return body

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pacs import reporting
 from pacs.render.options import Options, Viewport
 from pacs.series_metadata import Entry as ImageEntry
+from ris import deliveries
 from ris.releases import receipts, releasing
 from ris.releases.model import ReceiptKind, State
 from ris.releases.receipts import NewReceipt
@@ -224,6 +225,7 @@ def take_receipt(
                 sha256=body.sha256,
             ),
         )
+        deliveries.of_receipt(doing.session, kept, visit.visitor.station.code)
     zone = visit.parts.settings.zone
     shown = ReceiptView(
         report_id,
