@@ -199,6 +199,8 @@ MATRIX = {
     ("GET", "/api/v1/station-alarms"): ADMINS,
     ("POST", "/api/v1/station-alarms/{alarm_id}/seen"): ADMINS,
     ("GET", "/api/v1/audit"): ADMINS,
+    ("GET", "/api/v1/station-use"): ADMINS,
+    ("PUT", "/api/v1/patients/{patient_id}/sensitive"): SENDERS,
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
 }
@@ -257,6 +259,7 @@ def filled(path: str, dataset: Dataset) -> str:
         "report_id": "0" * 32,
         "referral_id": "0" * 32,
         "alarm_id": "1",
+        "patient_id": "1",
         "number": "1",
         "order_id": "1",
         "entry_id": "1",

@@ -332,7 +332,7 @@ class Stations:
         for code, client in self.clients.items():
             clock = self.lines[code].clock
             clock.now = max(clock.now, self.began + number * DAY_S)
-            if self.chance.random() < 0.35:
+            if self.chance.random() < 0.3:
                 client.sync()
 
     def catch_up(self) -> None:
@@ -375,7 +375,7 @@ def test_124_stations_on_thin_lines_get_every_report_once_and_nothing_else(
     year = Year(province, codes, chance)
     began = time.process_time()
 
-    for number in range(6):
+    for number in range(5):
         year.day(number)
         around.day(number)
     around.catch_up()
@@ -385,7 +385,7 @@ def test_124_stations_on_thin_lines_get_every_report_once_and_nothing_else(
     figures = around.figures()
     cpu_ms = 1000 * (time.process_time() - began) / figures["requests"]
     print(f"{figures}, {cpu_ms:.1f} ms of processor a request, both ends and the hospital's work")
-    assert figures["broken"] > 15
+    assert figures["broken"] > 10
     assert cpu_ms < 100
 
 

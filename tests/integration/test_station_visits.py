@@ -460,3 +460,41 @@ def test_a_wiped_station_is_told_so(province: Province, sent: int) -> None:
         stations.wipe(session, CODE)
 
     assert province.changes(CODE)["wipe"] is True
+
+
+def test_what_is_marked_of_a_patient_is_taken_back_and_comes_with_its_own_basis(
+    province: Province, sent: int
+) -> None:
+    report = province.signed(province.order(sent, CODE))
+    admin = province.node.client()
+
+    admin.put(f"/api/v1/patients/{sent}/sensitive", json={"sensitive": ["hiv"]})
+
+    [item] = province.changes(CODE)["items"]
+    assert (item["state"], item["reason"]) == ("deleted", "restricted")
+    consent = {"patient_id": sent, "station": CODE, "evidence": "phiếu 3", "covers": ["hiv"]}
+    assert admin.post("/api/v1/consents", json=consent).status_code == 201
+    assert province.shown(CODE) == {report.uid: "released"}
+    admin.put(f"/api/v1/reports/{report.uid}/sensitive", json={"sensitive": ["abuse"]})
+    assert province.shown(CODE) == {report.uid: "deleted"}
+    nothing = admin.put(f"/api/v1/reports/{'0' * 32}/sensitive", json={"sensitive": []})
+    assert nothing.status_code == 404
+
+
+def test_the_weekly_reading_names_look_ups_after_which_nothing_was_read(
+    province: Province, sent: int
+) -> None:
+    report = province.signed(province.order(sent, CODE))
+    client = province.clients[CODE]
+    look_up(client, ma_bn="BN1")
+    look_up(client, ma_bn="BN404")
+    admin = province.node.client()
+    [before] = admin.get("/api/v1/station-use").json()
+
+    client.get(f"{API}/reports/{report.uid}")
+
+    [after] = admin.get("/api/v1/station-use").json()
+    counted = ("look_ups", "empty_look_ups", "unread_look_ups")
+    assert [before[name] for name in counted] == [2, 1, 1]
+    assert [after[name] for name in counted] == [2, 1, 0]
+    assert after["station"] == CODE

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -18,8 +18,10 @@ from ris.stations.referrals import Referral, ReferralState
 from storage.access import stations
 from storage.access.stations import Facility
 from storage.access.tokens import Action
-from storage.audit import journal
+from storage.audit import journal, use
 from storage.audit.model import Entry, Event, Kind, Search
+from storage.audit.use import Use
+from storage.base.clock import utc_now
 from storage.base.errors import Malformed, NotFound
 from storage.db.engine import Session
 from viewer_api import deps
@@ -208,6 +210,19 @@ def mark(request: Request, session: Transaction, uid: Uid, body: MarksRequest) -
     return body
 
 
+@router.put("/patients/{patient_id}/sensitive")
+def mark_patient(
+    request: Request, session: Transaction, patient_id: Id, body: MarksRequest
+) -> MarksRequest:
+    """Say the same of everything of a patient, also of what comes."""
+    root = releasing.lock_patient(session, patient_id)
+    marks.put(session, _actor(request), body.sensitive, patient_id=root)
+    releasing.settle_patient(session, root)
+    facts = {"patient_id": root, "details": {"sensitive": sorted(body.sensitive)}}
+    _note(request, session, Kind.GRANT, facts)
+    return body
+
+
 @router.get("/reports/{uid}/receipts")
 def list_receipts(session: Transaction, uid: Uid) -> list[Receipt]:
     """List the proof of delivery of a report, oldest first."""
@@ -232,9 +247,31 @@ def accept(request: Request, session: Transaction, uid: Uid, body: AcceptRequest
 
 
 @router.post("/referrals/{uid}/decline")
-def decline(session: Transaction, uid: Uid, body: DeclineRequest) -> Referral:
+def decline(request: Request, session: Transaction, uid: Uid, body: DeclineRequest) -> Referral:
     """Say that nothing will come of a referral, and why."""
-    return referrals.decline(session, uid, body.note)
+    referral = referrals.decline(session, uid, body.note)
+    facts = {
+        "station": _code(session, referral.station_id),
+        "evidence": uid,
+        "details": {"state": str(referral.state)},
+    }
+    _note(request, session, Kind.REFER, facts)
+    return referral
+
+
+@router.get("/station-use", dependencies=MANAGES)
+def list_use(
+    request: Request, session: Transaction, days: Annotated[int, Query(ge=1, le=366)] = 7
+) -> list[Use]:
+    """Say by station and person what somebody should look at: for a weekly reading.
+
+    Look-ups that found something and that nothing of the patient was read after, look-ups that
+    found nothing, what was done at night (22 to 5 o'clock), refusals, emergencies.
+    """
+    since = utc_now() - timedelta(days=days)
+    found = use.by_person(session, since, deps.parts(request).settings.time_zone)
+    _note(request, session, Kind.EXPORT, {"details": {"what": "use", "days": days}})
+    return [*found]
 
 
 @router.get("/station-alarms", dependencies=MANAGES)
