@@ -7,6 +7,7 @@ import pytest
 
 from storage.access.tokens import Role
 from tests.fixtures.fhir import World, included, matches
+from viewer_api.fhir.kinds import TYPES
 
 PEOPLE = {
     "eve": ("S1", "TRỊNH^Ý^THỊ", date(1951, 5, 6), "F"),
@@ -296,3 +297,46 @@ def test_every_answer_is_in_the_journal(world: World, people: Mapping[str, str])
     assert viewed[0]["agent"][0]["requestor"] is True
     assert empty[0]["type"]["code"] == "110112"
     world.as_(Role.RADIOLOGIST).refused("AuditEvent", 403)
+
+
+HOSTILE = (
+    "",
+    "%00",
+    "'",
+    "%25%25",
+    "\\",
+    "\\,\\|\\$",
+    "|",
+    "||x",
+    ",,,",
+    "9" * 30,
+    "a" + "9" * 18,
+    "-1",
+    "ge9998-12-31T23:59:60.999999999-14:00",
+    "lt1000-01-01T00:00:00+14:00",
+    "ap1000",
+    "2026-13",
+    "NaN",
+    "Patient/../../x",
+    "%F0%9F%92%A9",
+    "%ED%A0%80",
+    "x" * 201,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TYPES)
+def test_no_value_of_any_parameter_is_a_fault_of_ours(world: World, kind: str) -> None:
+    answered = {
+        (name + modifier, value): world.admin.client.get(
+            f"/fhir/{kind}?{name}{modifier}={value}&_count=1"
+        ).status_code
+        for name in [*TYPES[kind].params, "_cursor", "_sort", "_include", "_revinclude", "_count"]
+        for modifier in ("", ":missing", ":not", ":exact", ".identifier", ".x.y")
+        for value in HOSTILE
+        if not modifier or value == "'"
+    }
+
+    assert {*answered.values()} <= {200, 400, 404}, {
+        asked: status for asked, status in answered.items() if status not in {200, 400, 404}
+    }
