@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Final
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, bindparam, select, update
 
 from ris import identity
 from ris.model import MergeKind
@@ -36,6 +36,19 @@ BLANK: Final[Facts] = {
     **dict.fromkeys((*TEXTS, "patient_birth_date_sent"), ""),
     "patient_birth_date": None,
 }
+_CHILDREN: Final = (
+    select(PatientRow)
+    .join(
+        MergeRow,
+        and_(
+            MergeRow.prior_ref == PatientRow.id,
+            MergeRow.kind == MergeKind.MERGE,
+            MergeRow.undone_at.is_(None),
+        ),
+    )
+    .where(PatientRow.merged_into == bindparam("into"))
+    .order_by(MergeRow.id)
+)
 _YEAR: Final = re.compile(r"(\d{4})0*")
 
 
@@ -225,20 +238,7 @@ def _change(context: Context, patient_id: int, told_of: int, change: Facts) -> P
 
 def _children(session: Session, row: PatientRow) -> Sequence[PatientRow]:
     """Return who was merged into a patient, in the order of the merges."""
-    statement = (
-        select(PatientRow)
-        .join(
-            MergeRow,
-            and_(
-                MergeRow.prior_ref == PatientRow.id,
-                MergeRow.kind == MergeKind.MERGE,
-                MergeRow.undone_at.is_(None),
-            ),
-        )
-        .where(PatientRow.merged_into == row.id)
-        .order_by(MergeRow.id)
-    )
-    return session.scalars(statement).all()
+    return session.scalars(_CHILDREN, {"into": row.id}).all()
 
 
 def _changes(session: Session, patient_id: int, *, of_itself: bool = False) -> list[Facts]:

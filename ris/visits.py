@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import select
+from sqlalchemy import Table, bindparam, insert, select
+from sqlalchemy.orm import aliased
 
 from ris import identity
 from ris.model import VisitStatus
@@ -31,6 +32,29 @@ _AFTER: Final[Mapping[str, VisitStatus]] = {
 _TEXTS: Final = tuple(
     field.name for field in fields(VisitRequest) if field.name not in {"admission_id", "pregnant"}
 )
+_PERSON: Final = aliased(PatientRow)
+_OF_PATIENT: Final = (
+    select(VisitRow)
+    .where(
+        VisitRow.sender == bindparam("its_sender"),
+        VisitRow.patient_ref.in_(
+            select(PatientRow.id).where(
+                PatientRow.root_ref
+                == select(_PERSON.root_ref)
+                .where(_PERSON.id == bindparam("patient"))
+                .scalar_subquery()
+            )
+        ),
+    )
+    .order_by(VisitRow.id.desc())
+    .limit(1)
+)
+_NUMBERED: Final = _OF_PATIENT.where(VisitRow.admission_id == bindparam("number"))
+_GOING_ON: Final = _OF_PATIENT.where(
+    VisitRow.status.not_in([VisitStatus.DISCHARGED, VisitStatus.CANCELED])
+)
+_TABLE: Final = cast("Table", VisitRow.__table__)
+_INSERT: Final = insert(_TABLE).returning(_TABLE.c.id)
 _LONGEST_KEY: Final = 200
 """Characters of an admission id that are kept: a row of an index must fit in a page."""
 
@@ -84,21 +108,11 @@ def _find(
     session: Session, context: Context, patient_id: int, request: VisitRequest
 ) -> VisitRow | None:
     """Return the visit of that number, else the one that is going on."""
-    root = select(PatientRow.root_ref).where(PatientRow.id == patient_id).scalar_subquery()
-    persons = select(PatientRow.id).where(PatientRow.root_ref == root)
-    statement = (
-        select(VisitRow)
-        .where(VisitRow.patient_ref.in_(persons), VisitRow.sender == context.sender)
-        .order_by(VisitRow.id.desc())
-        .limit(1)
-    )
-    if request.admission_id:
-        number = request.admission_id[:_LONGEST_KEY]
-        statement = statement.where(VisitRow.admission_id == number)
-    else:
-        over = (VisitStatus.DISCHARGED, VisitStatus.CANCELED)
-        statement = statement.where(VisitRow.status.not_in(over))
-    return session.scalars(statement).one_or_none()
+    given = {"patient": patient_id, "its_sender": context.sender}
+    if not request.admission_id:
+        return session.scalars(_GOING_ON, given).one_or_none()
+    number = request.admission_id[:_LONGEST_KEY]
+    return session.scalars(_NUMBERED, {**given, "number": number}).one_or_none()
 
 
 def _add(
@@ -109,16 +123,15 @@ def _add(
     status: VisitStatus | None,
 ) -> int:
     now = utc_now()
-    row = VisitRow(
-        patient_ref=patient_id,
-        sender=context.sender,
-        admission_id=(request.admission_id or "")[:_LONGEST_KEY],
-        status=status or VisitStatus.PRESENT,
-        sent_at=context.sent_at,
-        created_at=now,
-        changed_at=now,
+    values = {
+        "patient_ref": patient_id,
+        "sender": context.sender,
+        "admission_id": (request.admission_id or "")[:_LONGEST_KEY],
+        "status": status or VisitStatus.PRESENT,
+        "sent_at": context.sent_at,
+        "created_at": now,
+        "changed_at": now,
         **_told(request),
-    )
-    session.add(row)
-    session.flush()
-    return row.id
+    }
+    made: int = session.execute(_INSERT, values).scalar_one()
+    return made

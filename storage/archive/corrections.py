@@ -22,6 +22,7 @@ from sqlalchemy import (
     RowMapping,
     Text,
     any_,
+    bindparam,
     delete,
     func,
     literal,
@@ -78,22 +79,25 @@ class Showing:
     """By the keywords of `IDENTITY`, all of them; None: as its objects say."""
 
 
+_NAMED: Final = (
+    select(tables.patient_identifiers.c.patient_ref)
+    .distinct()
+    .where(
+        tables.start_of(tables.patient_identifiers.c.identifier)
+        == any_(bindparam("starts", type_=ARRAY(Text))),
+        tables.patient_identifiers.c.identifier == any_(bindparam("wanted", type_=ARRAY(Text))),
+    )
+)
+
+
 def named(session: Session, patient_ids: Collection[str]) -> list[Held]:
     """Return the patients whose objects bear one of these Patient IDs, oldest first."""
     wanted = {rows.clean(text) for text in patient_ids} - {""}
     if not wanted:
         return []
-    known = tables.patient_identifiers.c
-    starts = literal([text[: tables.INDEXED_CHARACTERS] for text in wanted], ARRAY(Text))
-    statement = (
-        select(known.patient_ref)
-        .distinct()
-        .where(
-            tables.start_of(known.identifier) == any_(starts),
-            known.identifier == any_(literal([*wanted], ARRAY(Text))),
-        )
-    )
-    return held(session, session.scalars(statement).all())
+    starts = [text[: tables.INDEXED_CHARACTERS] for text in wanted]
+    given = {"starts": starts, "wanted": [*wanted]}
+    return held(session, session.scalars(_NAMED, given).all())
 
 
 def held(session: Session, ids: Collection[int]) -> list[Held]:
