@@ -402,12 +402,14 @@ def test_receipts_are_proof_and_come_late(province: Province, sent: int) -> None
     client.post(path, json=body, headers={"Idempotency-Key": "p2"})
     wrong = client.post(path, json={**body, "sha256": "0" * 64})
     early = client.post(path, json={**body, "version": 9})
+    times = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-11-26T08:00:00")
+    never = [client.post(path, json={**body, "happened_at": one}).status_code for one in times]
 
     kept = province.node.client().get(f"/api/v1/reports/{report.uid}/receipts").json()
     assert [(one["kind"], one["version"], one["actor_name"]) for one in kept] == [
         ("printed", 1, "Lan")
     ] * 2
-    assert (wrong.status_code, early.status_code) == (400, 404)
+    assert (wrong.status_code, early.status_code, never) == (400, 404, [400] * 3)
 
 
 def test_time_and_health_are_open_to_devices_that_cannot_sign_in_yet(province: Province) -> None:

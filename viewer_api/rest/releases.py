@@ -35,6 +35,7 @@ router = APIRouter(
 MANAGES = [Depends(deps.may(Action.MANAGE))]
 
 MAX_ID = 2**63 - 1
+THIS, FAR = 2000, 2200
 Uid = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
 Number = Annotated[int, Field(ge=1, le=MAX_ID)]
@@ -136,8 +137,9 @@ def list_stations(session: Transaction) -> list[StationView]:
 @router.post("/consents", status_code=201)
 def give_consent(request: Request, session: Transaction, body: ConsentRequest) -> Basis:
     """Record a consent; what it shows is released in the same moment."""
-    if body.ends_at is not None and body.ends_at.tzinfo is None:
-        raise Malformed("ends_at: a time with a zone is expected")
+    ends_at = body.ends_at
+    if ends_at is not None and (ends_at.tzinfo is None or not THIS < ends_at.year < FAR):
+        raise Malformed("ends_at: a time with a zone, in this century, is expected")
     station = stations.find(session, body.station)
     consent = Consent(
         patient_id=body.patient_id,

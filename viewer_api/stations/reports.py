@@ -37,6 +37,9 @@ router = APIRouter(prefix="/stations/v1/reports", tags=["health stations"])
 
 WIDTH: Final = 768
 QUALITY: Final = 75
+_EARLIEST: Final = 2000
+_LATEST: Final = 9000
+"""Years; a clock that is wrong by more than that says nothing."""
 PDF: Final = "application/pdf"
 JPEG: Final = "image/jpeg"
 _VIEW: Final = TypeAdapter(ReportView)
@@ -325,7 +328,8 @@ def _size(jpeg: bytes) -> tuple[int, int]:
 
 
 def _check_receipt(session: Session, report_id: str, current: int, body: ReceiptRequest) -> None:
-    if body.happened_at is not None and body.happened_at.tzinfo is None:
+    at = body.happened_at
+    if at is not None and (at.tzinfo is None or not _EARLIEST <= at.year < _LATEST):
         raise Invalid(fault("bad_time", "/happened_at"))
     if body.version > current:
         raise Missing(fault("no_version", "/version", asked=body.version))
