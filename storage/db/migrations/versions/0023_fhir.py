@@ -145,7 +145,9 @@ CREATE TRIGGER keep_deliveries BEFORE TRUNCATE ON deliveries
 
 # What changed, for subscriptions; nothing is written while nobody wants to know.
 _CHANGES = """
-CREATE FUNCTION note_resource_change() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION note_resource_change() RETURNS trigger LANGUAGE plpgsql
+    SET plan_cache_mode = auto  -- connections plan each statement anew, which costs more than this
+AS $$
 BEGIN
     IF EXISTS (SELECT 1 FROM subscriptions
                WHERE kind = TG_ARGV[0] AND status IN ('active', 'error')) THEN
