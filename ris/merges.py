@@ -207,14 +207,16 @@ def _refuse_same(one: Identifier, other: Identifier, sender: str) -> None:
 
 
 def _join(session: Session, context: Context, prior: PatientRow, survivor: Known) -> None:
+    now = utc_now()
     prior.merged_into = survivor.id
     session.flush()
     session.execute(
         update(PatientRow)
         .where(PatientRow.root_ref == prior.id)
-        .values(root_ref=survivor.root)
+        .values(root_ref=survivor.root, changed_at=now)
         .execution_options(synchronize_session="fetch")
     )
+    session.get_one(PatientRow, survivor.root).changed_at = now
     _note(session, context, MergeKind.MERGE, prior.id, survivor.id)
     telling.refresh(session, survivor.path)
     bases.follow(session, survivor.root)
@@ -226,12 +228,14 @@ def _undo(session: Session, context: Context, prior: PatientRow) -> Merge:
     below = _below(session, prior)
     prior.merged_into = None
     session.flush()
+    now = utc_now()
     session.execute(
         update(PatientRow)
         .where(PatientRow.id.in_(below))
-        .values(root_ref=prior.id)
+        .values(root_ref=prior.id, changed_at=now)
         .execution_options(synchronize_session="fetch")
     )
+    session.get_one(PatientRow, path[-1].id).changed_at = now  # who no longer stands for them
     entry = _active(session, MergeKind.MERGE, prior.id, survivor)
     if entry is None:
         raise NotFound(f"the journal has no merge of patient {prior.id}")

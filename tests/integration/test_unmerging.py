@@ -1,14 +1,17 @@
 """A merge seen, tried and undone by hand: in the domain, over HTTP, on the command line."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from deploy import cli
 from ris import unmerging
+from ris.tables import IdentifierRow, PatientRow
 from ris.unmerging import Listed
 from ris.verbs import Domain
 from storage.access.tokens import Role
@@ -207,3 +210,26 @@ def test_merge_is_listed_tried_and_undone_on_the_command_line(
     with pytest.raises(NotFound):
         run("undo-merge", number)
     elsewhere.engine.dispose()
+
+
+def test_a_merge_and_its_undoing_change_both_patients(his: His) -> None:
+    def changed() -> dict[str, datetime]:
+        with his.engine.connect() as connection:
+            rows = connection.execute(
+                select(IdentifierRow.value, PatientRow.changed_at)
+                .join(PatientRow, PatientRow.id == IdentifierRow.patient_ref)
+                .where(IdentifierRow.value.in_(["A", "B"]))
+            )
+            return {row.value: row.changed_at for row in rows}
+
+    his.admit("A")
+    his.admit("B")
+    before = changed()
+    his.merge("B", "A")
+    merged = changed()
+    [entry] = listed(his)
+    with transaction(his.engine) as session:
+        Domain(ZONE).undo_merge(session, entry.merge.id)
+
+    assert min(merged.values()) > max(before.values())
+    assert min(changed().values()) > max(merged.values())
