@@ -213,6 +213,7 @@ def _app(
     )
     app.state.parts, app.state.audience = parts, audience
     app.state.hl7 = hl7_service.pipeline(parts.settings, parts.engine)
+    app.state.outbox_bell = hl7_service.outbox_bell(parts.settings)
     problems.register(app)
     pages.register(app, partial(deps.root_of, parts=parts, on=audience), deps.home)
     app.add_middleware(QuickFrames, parts=parts, audience=audience)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from ris import service
 from storage.access.tokens import Role
 from tests.fixtures.hl7 import acknowledged, order_message
 from tests.fixtures.http import HttpNode
@@ -33,6 +34,15 @@ def test_envelope_is_answered_in_an_envelope(http_node: HttpNode) -> None:
     answer = http_node.client().post("/api/v1/hl7", json={"message": text})
 
     assert acknowledged(answer.json()["message"].encode()) == ("AA", "C1")
+
+
+def test_who_tells_others_is_woken_by_a_message(http_node: HttpNode) -> None:
+    bell = service.outbox_bell(http_node.settings)
+    bell.listen()
+
+    http_node.client().post("/api/v1/hl7", content=order_message("4711"), headers=PLAIN)
+
+    assert bell.wait(10)
 
 
 @pytest.mark.parametrize(

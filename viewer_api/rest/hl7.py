@@ -143,7 +143,9 @@ def discard(session: Transaction, message_id: int) -> dict[str, object]:
 
 def _answer(request: Request, octets: bytes) -> bytes:
     receiving: Pipeline = request.app.state.hl7
-    return receiving.answer(octets, deps.address_of(request), WIRE)
+    answer = receiving.answer(octets, deps.address_of(request), WIRE)
+    request.app.state.outbox_bell.ring()
+    return answer
 
 
 async def _body(request: Request, most: int) -> bytes:
