@@ -1,10 +1,11 @@
 """One report from its order to the hospital's system, and its correction the same way.
 
-    MLLP order ─ worklist ─ images ─ draft ─ signature ─┬─ ORU^R01 with text, PDF and link
-                                                        ├─ Encapsulated PDF and SR in the study
-                                                        └─ correction: all of it again
-
-Other ways out of a signed report (health stations, FHIR) have their place behind `told`.
+MLLP order ─ worklist ─ images ─ draft ─ signature ─┬─ ORU^R01 with text, PDF and link
+                                                    ├─ Encapsulated PDF and SR in the study
+                                                    ├─ DiagnosticReport over FHIR
+                                                    ├─ the paper at the station that sent
+                                                    │  the patient, and its receipt
+                                                    └─ correction: all of it again
 """
 
 import base64
@@ -20,6 +21,7 @@ from tests.fixtures.dicom3tools import errors_of
 from tests.fixtures.hl7 import order_message
 from tests.fixtures.hl7_receiver import value
 from tests.fixtures.serving import Serving
+from tests.fixtures.station_desk import StationDesk
 from tests.fixtures.story import (
     ORDER,
     UNKNOWN,
@@ -37,6 +39,7 @@ REPORTS = "/api/v1/reports"
 FINDINGS = "Không thấy ổ bất thường tỷ trọng nhu mô não."
 IMPRESSION = "Hiện không thấy tổn thương."
 RIGHT = "Tụ máu dưới màng cứng bán cầu phải."
+STATION, OTHER = "68002", "68003"
 
 
 @pytest.fixture
@@ -63,6 +66,30 @@ def doctor(hospital: Hospital) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {token}"}
     with httpx.Client(base_url=hospital.server.url, headers=headers, timeout=60) as client:
         yield client
+
+
+@pytest.fixture
+def station(hospital: Hospital, tmp_path: Path) -> StationDesk:
+    """The desk of the station that has sent the patient."""
+    return StationDesk.opened(hospital.server, STATION, "Trạm y tế Hải Lý", tmp_path)
+
+
+@pytest.fixture
+def neighbour(hospital: Hospital, tmp_path: Path) -> StationDesk:
+    return StationDesk.opened(hospital.server, OTHER, "Trạm y tế Hải Triều", tmp_path)
+
+
+def shared(hospital: Hospital, report_uid: str) -> tuple[str, str]:
+    """Return status and conclusion of a report over FHIR."""
+    given = hospital.client.get(f"/fhir/DiagnosticReport/{report_uid}").raise_for_status().json()
+    return given["status"], given["conclusion"]
+
+
+def delivered(hospital: Hospital, report_uid: str) -> list[tuple[int, str, str]]:
+    """Return version, channel and recipient of the register of deliveries, oldest first."""
+    asked = hospital.client.get("/api/v1/deliveries", params={"report_uid": report_uid})
+    found = asked.raise_for_status().json()
+    return [(one["report_version"], one["channel"], one["recipient"]) for one in reversed(found)]
 
 
 def results(hospital: Hospital) -> list[bytes]:
@@ -104,7 +131,8 @@ def act(doctor: httpx.Client, action: str, report: dict[str, object], **more: ob
 
 def examined(hospital: Hospital, console: Association) -> str:
     """Order an examination and perform it; return its Study Instance UID."""
-    ordered = order_message(ORDER, patient=UNKNOWN[1], modality="CT", name=UNKNOWN[0])
+    named = {"patient": UNKNOWN[1], "name": UNKNOWN[0]}
+    ordered = order_message(ORDER, modality="CT", referrer=STATION, **named)
     assert hospital.tell(ordered) == "AA"
     [entry] = hospital.worklist()
     perform(hospital, console, entry)
@@ -112,8 +140,13 @@ def examined(hospital: Hospital, console: Association) -> str:
     return str(entry.StudyInstanceUID)
 
 
-def test_story_of_a_report(
-    hospital: Hospital, console: Association, doctor: httpx.Client, tmp_path: Path
+def test_story_of_a_report(  # noqa: PLR0915 - a story has its people
+    hospital: Hospital,
+    console: Association,
+    doctor: httpx.Client,
+    station: StationDesk,
+    neighbour: StationDesk,
+    tmp_path: Path,
 ) -> None:
     study = examined(hospital, console)
 
@@ -135,6 +168,12 @@ def test_story_of_a_report(
         assert errors_of(file, tmp_path) == []
     assert paper in documents(hospital, study)["DOC"][0]
 
+    # others read it over FHIR; the station prints it, and the register knows that it did
+    uid = signed["uid"]
+    assert shared(hospital, uid) == ("final", IMPRESSION)
+    assert station.paper(uid) == paper
+    until(lambda: delivered(hospital, uid), [(1, "station", STATION)])
+
     # corrected: told again, and what stood there before is still there
     right = {"findings": RIGHT, "impression": RIGHT}
     act(doctor, "correct", signed, content=right, reason="nhầm bên")
@@ -142,7 +181,14 @@ def test_story_of_a_report(
     corrected = observations(results(hospital)[1])
     assert corrected["MO_TA"].startswith("ĐÍNH CHÍNH phiên bản 1")
     assert corrected["MO_TA"].endswith(f"Lý do: nhầm bên~{RIGHT}")
-    assert base64.b64decode(corrected["PDF"].split("^")[4]) != paper
+    new_paper = base64.b64decode(corrected["PDF"].split("^")[4])
+    assert new_paper != paper
+    assert shared(hospital, uid) == ("corrected", RIGHT)
+    assert station.paper(uid) == new_paper
+    until(lambda: delivered(hospital, uid), [(1, "station", STATION), (2, "station", STATION)])
+    neighbour.run("sync")
+    assert "Tụ máu" not in neighbour.run("find")
+    assert uid[:12] not in neighbour.run("find")
     until(lambda: [len(some) for some in documents(hospital, study).values()], [2, 2])
     versions = doctor.get(f"{REPORTS}/{signed['uid']}/versions").json()
     issued = [one for one in versions if one["version"]]
