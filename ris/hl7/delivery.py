@@ -13,6 +13,7 @@ import logging
 import random
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
@@ -42,6 +43,8 @@ ODD_ANSWERS: Final = 3
 """So many in a row, and the destination is left alone."""
 IDLE_S: Final = 30.0
 POLL_S: Final = 1.0
+PACE_S: Final = 0.1
+"""Passes begin no closer together: a look for news takes a quarter of what an order takes."""
 
 _MSA: Final = re.compile(rb"(?:^|[\r\n])MSA([^A-Za-z0-9\s])[A-Z]{2}\1([^\r\n]*)")
 
@@ -291,6 +294,7 @@ class Delivery:
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set."""
         while not stop.is_set():
+            begun_s = time.monotonic()
             try:
                 told = outbound.tell(self._engine, self._zone)
                 self._refresh()
@@ -303,8 +307,10 @@ class Delivery:
                 told = 0
             if told:
                 self._wake()
-            if told < outbound.BATCH and self._wait(POLL_S):
-                self._wake()
+            if told < outbound.BATCH:
+                stop.wait(begun_s + PACE_S - time.monotonic())
+                if self._wait(POLL_S):
+                    self._wake()
         for running in self._lanes.values():
             self._end(running)
 
