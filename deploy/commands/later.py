@@ -53,7 +53,7 @@ def group(commands: Mapping[str, Later]) -> type[TyperGroup]:
     """Return the kind of a group that has these commands."""
 
     class Group(TyperGroup):
-        def __init__(self, **given: Any) -> None:  # noqa: ANN401
+        def __init__(self, **given: Any) -> None:  # noqa: ANN401 - as its base has it
             super().__init__(**given)
             for name, later in commands.items():
                 self.add_command(_Listed(name, later))

@@ -20,7 +20,7 @@ from storage.access import assertions
 from storage.access.assertions import PrivateKey
 from storage.base.errors import Malformed, NotFound
 
-app = typer.Typer(help="A health station's encrypted copy of its reports.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 SETTINGS: Final = "station.json"
 KEY: Final = "device.pem"

@@ -18,7 +18,7 @@ from storage.audit.model import Kind as Did
 from storage.base.errors import NotFound
 from storage.db.engine import Session, transaction
 
-app = typer.Typer(help="Health stations.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 device = typer.Typer(help="The devices of health stations.", no_args_is_help=True)
 user = typer.Typer(help="The people of health stations.", no_args_is_help=True)
 app.add_typer(device, name="device")

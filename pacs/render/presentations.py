@@ -4,16 +4,16 @@ A presentation state says everything: what it leaves out is left out of the pict
 what the image itself says of windows, shutters and overlays does not hold (PS3.4 N.2).
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pacs import contexts, header
 from pacs.header import Header
-from pacs.render import groups, trees
+from pacs.render import colours, groups, trees
 from pacs.render.looks import Look, Table, usable_window
 from pacs.render.options import Window
+from pacs.render.shapes import MAX_POINTS, SHAPES
 from pacs.render.showing import Area, Colour, Mark, Plane, Point, Showing, Shutter, Text
 from pacs.render.trees import Tree
 from storage.base.errors import Malformed, NotSupported
@@ -23,7 +23,6 @@ COLOUR: Final = "1.2.840.10008.5.1.4.1.1.11.2"
 _ALL: Final = "1.2.840.10008.5.1.4.1.1.11."
 MAX_BYTES: Final = 32 << 20
 """Of a presentation state."""
-MAX_POINTS: Final = 200_000
 MAX_OBJECTS: Final = 5_000
 MAX_PLANES: Final = 4_096
 """Frames of an overlay that are kept."""
@@ -31,10 +30,6 @@ MAX_TEXT: Final = 1024
 """Characters of a text (PS3.5 6.2, ST)."""
 
 _WHITE: Final[Colour] = (255, 255, 255)
-_ROUND: Final = 96
-"""Points of a circle or ellipse."""
-_CURVED: Final = 8
-"""Points between two that are interpolated."""
 _OVERLAY_GROUPS: Final = range(0x6000, 0x6020, 2)
 _ACTIVATION_LAYER: Final = 0x1001
 _MAX_ASPECT: Final = 20.0
@@ -344,7 +339,7 @@ def _shutter(tree: Tree, planes: Mapping[int, tuple[Plane, ...]]) -> Shutter | N
     shapes = tree.values("ShutterShape")
     if not shapes:
         return None
-    shutter = Shutter(_colour(tree, "ShutterPresentationColorCIELabValue") or _shade(tree))
+    shutter = Shutter(colours.cielab(tree, "ShutterPresentationColorCIELabValue") or _shade(tree))
     edges = [
         tree.number(f"Shutter{edge}Edge")
         for edge in ("LeftVertical", "UpperHorizontal", "RightVertical", "LowerHorizontal")
@@ -367,19 +362,19 @@ def _shutter(tree: Tree, planes: Mapping[int, tuple[Plane, ...]]) -> Shutter | N
 
 
 def _shade(tree: Tree) -> Colour:
-    return _grey(tree.number("ShutterPresentationValue") or 0.0)
+    return colours.grey(tree.number("ShutterPresentationValue") or 0.0)
 
 
 def _layers(tree: Tree) -> Iterator[tuple[str, Layer]]:
     for item in tree.items("GraphicLayerSequence"):
         grey = item.number("GraphicLayerRecommendedDisplayGrayscaleValue")
         rgb = item.numbers("GraphicLayerRecommendedDisplayRGBValue")  # retired
-        ink = _colour(item, "GraphicLayerRecommendedDisplayCIELabValue")
+        ink = colours.cielab(item, "GraphicLayerRecommendedDisplayCIELabValue")
         if ink is None and len(rgb) == len(_WHITE):
-            red, green, blue = (_grey(one)[0] for one in rgb)
+            red, green, blue = (colours.grey(one)[0] for one in rgb)
             ink = red, green, blue
         if ink is None:
-            ink = _WHITE if grey is None else _grey(grey)
+            ink = _WHITE if grey is None else colours.grey(grey)
         yield item.text("GraphicLayer"), Layer(_near(item.number("GraphicLayerOrder") or 0.0), ink)
 
 
@@ -415,92 +410,17 @@ def _mark(item: Tree, layer: Layer) -> Mark:
         raise NotSupported(f"a graphic of more than {MAX_POINTS} points")
     points = tuple(zip(numbers[: _PAIR * count : 2], numbers[1 : _PAIR * count : 2], strict=True))
     kind = item.text("GraphicType")
-    shape = _SHAPES.get(kind)
+    shape = SHAPES.get(kind)
     if shape is None:
         raise NotSupported(f"a graphic of the type {kind or 'unknown'}")
     style = item.item("LineStyleSequence")
     return Mark(
         tuple(shape(points)),
-        _colour(style, "PatternOnColorCIELabValue") or layer.ink,
+        colours.cielab(style, "PatternOnColorCIELabValue") or layer.ink,
         in_display=item.text("GraphicAnnotationUnits") == "DISPLAY",
         filled=item.text("GraphicFilled") == "Y" and kind != "POINT",
         order=layer.order,
     )
-
-
-def _point(points: Sequence[Point]) -> Sequence[Point]:
-    return points[:1]
-
-
-def _polyline(points: Sequence[Point]) -> Sequence[Point]:
-    return points if len(points) > 1 else (*points, *points)
-
-
-def _circle(points: Sequence[Point]) -> Sequence[Point]:
-    """Return the circle with its centre and a point on it."""
-    if len(points) < _PAIR:
-        raise Malformed("(0070,0022): a circle of less than two points")
-    (x, y), edge = points[:2]
-    radius = math.dist((x, y), edge)
-    return _around(x, y, (radius, 0.0), (0.0, radius))
-
-
-def _ellipse(points: Sequence[Point]) -> Sequence[Point]:
-    """Return the ellipse with the ends of its long, then of its short axis."""
-    if len(points) < 2 * _PAIR:
-        raise Malformed("(0070,0022): an ellipse of less than four points")
-    (ax, ay), (bx, by), (cx, cy), (dx, dy) = points[:4]
-    return _around(
-        (ax + bx) / 2,
-        (ay + by) / 2,
-        ((bx - ax) / 2, (by - ay) / 2),
-        ((dx - cx) / 2, (dy - cy) / 2),
-    )
-
-
-def _around(x: float, y: float, long: Point, short: Point) -> Sequence[Point]:
-    turns = (2 * math.pi * step / _ROUND for step in range(_ROUND + 1))
-    return [
-        (
-            x + long[0] * math.cos(turn) + short[0] * math.sin(turn),
-            y + long[1] * math.cos(turn) + short[1] * math.sin(turn),
-        )
-        for turn in turns
-    ]
-
-
-def _interpolated(points: Sequence[Point]) -> Sequence[Point]:
-    """Return a smooth curve through the points (which one, PS3.3 C.10.5.1.2 leaves open)."""
-    if len(points) <= _PAIR or len(points) * _CURVED > MAX_POINTS:
-        return _polyline(points)
-    closed = points[0] == points[-1]
-    before = points[-2] if closed else points[0]
-    after = points[1] if closed else points[-1]
-    known = [before, *points, after]
-    curve = [points[0]]
-    for at in range(1, len(known) - 2):
-        a, b, c, d = known[at - 1 : at + 3]
-        for step in range(1, _CURVED + 1):
-            t = step / _CURVED
-            curve.append((_between(a[0], b[0], c[0], d[0], t), _between(a[1], b[1], c[1], d[1], t)))
-    return curve
-
-
-def _between(a: float, b: float, c: float, d: float, t: float) -> float:
-    """Return the Catmull-Rom spline between `b` and `c`."""
-    return 0.5 * (
-        2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3
-    )
-
-
-# PS3.3 C.10.5.1.2, Graphic Type
-_SHAPES: Final = {
-    "POINT": _point,
-    "POLYLINE": _polyline,
-    "INTERPOLATED": _interpolated,
-    "CIRCLE": _circle,
-    "ELLIPSE": _ellipse,
-}
 
 
 def _text(item: Tree, layer: Layer) -> Text:
@@ -516,7 +436,7 @@ def _text(item: Tree, layer: Layer) -> Text:
         raise Malformed("(0070,0008): a text without a place")
     return Text(
         item.text("UnformattedTextValue")[:MAX_TEXT],
-        _colour(item.item("TextStyleSequence"), "TextColorCIELabValue") or layer.ink,
+        colours.cielab(item.item("TextStyleSequence"), "TextColorCIELabValue") or layer.ink,
         box=box,
         box_in_display=item.text("BoundingBoxAnnotationUnits") == "DISPLAY",
         anchor=anchor,
@@ -530,45 +450,3 @@ def _text(item: Tree, layer: Layer) -> Text:
 def _pair(item: Tree, keyword: str) -> Point | None:
     pair = item.numbers(keyword)
     return (pair[0], pair[1]) if len(pair) >= _PAIR else None
-
-
-# Colours
-
-
-def _grey(p_value: float) -> Colour:
-    level = round(min(max(p_value, 0), _MAX_SHORT) * 255 / _MAX_SHORT)
-    return level, level, level
-
-
-def _colour(item: Tree, keyword: str) -> Colour | None:
-    """Return an encoded CIELab colour (PS3.3 C.10.7.1.1) as sRGB."""
-    encoded = item.numbers(keyword)
-    if len(encoded) < len(_WHITE):
-        return None
-    lightness = encoded[0] / _MAX_SHORT * 100
-    a, b = (one / _MAX_SHORT * 255 - 128 for one in encoded[1:3])
-    y = (lightness + 16) / 116
-    # the white of D50 (ICC.1), and from there to the primaries of sRGB (IEC 61966-2-1)
-    scaled = zip((0.9642, 1.0, 0.8249), (y + a / 500, y, y - b / 200), strict=True)
-    x, y, z = (white * _inverse(value) for white, value in scaled)
-    red, green, blue = (
-        _companded(value)
-        for value in (
-            3.1338561 * x - 1.6168667 * y - 0.4906146 * z,
-            -0.9787684 * x + 1.9161415 * y + 0.0334540 * z,
-            0.0719453 * x - 0.2289914 * y + 1.4052427 * z,
-        )
-    )
-    return red, green, blue
-
-
-def _inverse(value: float) -> float:
-    bent = value > 6 / 29
-    return value**3 if bent else 3 * (6 / 29) ** 2 * (value - 4 / 29)
-
-
-def _companded(value: float) -> int:
-    linear = min(max(value, 0.0), 1.0)
-    low = linear <= 0.0031308  # noqa: PLR2004 - IEC 61966-2-1
-    level = 12.92 * linear if low else 1.055 * linear ** (1 / 2.4) - 0.055
-    return round(level * 255)
