@@ -3,6 +3,10 @@
 ``python -m tests.run [pytest arguments]``; with arguments it is pytest itself.
 Peers are programs of other makers (DCMTK). Where one is absent it is installed
 if that is possible here; otherwise the run says loudly what is left out.
+
+The tests' folders lie in memory where a tmpfs may be mounted and there is room for it: a disk that
+others keep busy would otherwise decide which test waits too long. What the tests of power cuts and
+full disks need of a disk they make themselves.
 """
 
 import os
@@ -10,7 +14,9 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +39,8 @@ NPM: Final = Path(__file__).with_name("interop") / "npm"
 """Clients that are packages of npm, with their lock file."""
 QUICK: Final = "not faults and not slow"
 WORKERS: Final = "2"
+_SCRATCH_MB: Final = 8192
+"""How much the tests' folders may hold when they lie in memory."""
 
 
 def install_peers(wanted: Mapping[str, str] = PEERS) -> list[str]:
@@ -84,14 +92,40 @@ def pytest(*arguments: str) -> int:
     return subprocess.run(command, env=environment, check=False).returncode
 
 
+@contextmanager
+def scratch() -> Iterator[Sequence[str]]:
+    """Yield the options that put the tests' folders into memory; none where that cannot be."""
+    with tempfile.TemporaryDirectory(prefix="lienthong-tests-") as name:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={_SCRATCH_MB}m,mode=0711", "tmpfs", name]
+        room = _free_memory_mb() > 2 * _SCRATCH_MB
+        if not room or subprocess.run(mount, check=False, capture_output=True).returncode:
+            yield []
+            return
+        try:
+            yield ["--basetemp", f"{name}/run"]
+        finally:
+            subprocess.run(["umount", "-l", name], check=True)
+
+
+def _free_memory_mb() -> int:
+    """Return what Linux says that a new program may have; 0 elsewhere."""
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) >> 10
+    return 0
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run what was asked for, else everything."""
     left_out = [*install_peers(), *install_clients()]
     if arguments:
         return pytest(*arguments)
     left_out += fetch_viewer()
-    quick = pytest("-n", WORKERS, "--dist", "loadgroup", "-m", QUICK)
-    slow = pytest("-m", f"not ({QUICK})")
+    with scratch() as folders:
+        quick = pytest("-n", WORKERS, "--dist", "loadgroup", "-m", QUICK, *folders)
+    with scratch() as folders:
+        slow = pytest("-m", f"not ({QUICK})", *folders)
     for program in left_out:
         print(f"\n!!! LEFT OUT: {program} is not installed, the tests with it were skipped !!!")
     return quick or slow
