@@ -15,6 +15,7 @@ from pydicom.uid import generate_uid
 from tests.fixtures.dicom_files import ct_slice, encode, part10_file
 from tests.fixtures.http import multipart_body
 from tests.fixtures.ledger import dataset_of, everything, fetched
+from tests.fixtures.patience import PATIENCE_S
 from tests.fixtures.raw_peer import RawPeer, store_request
 from tests.fixtures.serving import Serving
 
@@ -58,7 +59,7 @@ def upload(client: httpx.Client, *datasets: Dataset) -> int:
 def settle(server: Serving) -> None:
     """Wait until everything that was received has been ingested."""
     spool = Path(server.environment["LIENTHONG_DATA_DIR"]) / "spool"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while [path for path in spool.iterdir() if path.suffix in {".dcm", ".open", ".pack"}]:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -17,6 +17,7 @@ from storage.base.errors import StoreUnavailable
 from storage.objects.directory import DirectoryStore
 from storage.spool import Spool
 from tests.fixtures.dicom_files import ct_slice, encode
+from tests.fixtures.patience import PATIENCE_S
 from tests.fixtures.raw_peer import CT_CONTEXT, RawPeer, message, p_data, pdv, store_request
 from tests.fixtures.server import listening
 from tests.fixtures.spooled import spooled
@@ -197,7 +198,7 @@ def test_endless_object_never_crosses_the_reserve(small_disk: Path) -> None:
     with listening(spool, Limits(max_object_bytes=64 * MIB)) as listener:
         with RawPeer(listener.port) as sender:
             sender.associate().send(message(CT_CONTEXT, store_request("1.2"), b"")[:-12])
-            lowest, deadline = 16 * MIB, time.monotonic() + 20
+            lowest, deadline = 16 * MIB, time.monotonic() + PATIENCE_S
             with pytest.raises(ConnectionError):  # noqa: PT012 - it goes on until it is stopped
                 while time.monotonic() < deadline:
                     sender.send(fragment)

@@ -159,4 +159,4 @@ def test_record_that_is_received_elsewhere_wakes_ingest_within_milliseconds(
                 time.time() - newest.received_at.timestamp() for newest in spool.sealed(1000)[-1:]
             ]
 
-    assert sorted(delays_s)[len(delays_s) // 2] < 0.05
+    assert sorted(delays_s)[len(delays_s) // 2] < 0.5, "it was looked at, not rung"

@@ -18,6 +18,7 @@ from pacs.upper_layer import pdu
 from pacs.upper_layer.connection import Timeouts
 from storage.spool import Spool
 from tests.fixtures.dicom_files import ct_slice, encode
+from tests.fixtures.patience import PATIENCE_S
 from tests.fixtures.processes import Use
 from tests.fixtures.raw_peer import (
     CT_CONTEXT,
@@ -144,7 +145,7 @@ def attack(port: int, seed: int, count: int) -> None:
 
 def settled(before: Use) -> Use:
     """Return what we use when everybody has gone, at the latest after some seconds."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while (use := Use.of(os.getpid())).threads > before.threads and time.monotonic() < deadline:
         time.sleep(0.05)
     return use

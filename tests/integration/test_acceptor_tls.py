@@ -30,11 +30,12 @@ from storage.base.tls import ServerTls, TlsFiles, server_context
 from storage.spool import Spool
 from tests.fixtures.certificates import Authority, Signed
 from tests.fixtures.dicom_files import ct_slice, encode
+from tests.fixtures.patience import AT_ONCE_S, PATIENCE_S
 from tests.fixtures.raw_peer import CT_CONTEXT, RawPeer, message, request_pdu, store_request
 from tests.fixtures.server import listening
 
-QUICK = Timeouts(handshake_s=0.5, request_s=0.5, pdu_s=0.5, idle_s=5.0, dataset_s=1.0, artim_s=0.3)
-SLACK_S = 0.5
+QUICK = Timeouts(handshake_s=0.5, request_s=0.5, pdu_s=0.5, idle_s=30.0, dataset_s=1.0, artim_s=0.3)
+SLACK_S = AT_ONCE_S
 LIMITS = Limits(max_associations_per_peer=512, timeouts=QUICK)
 
 
@@ -253,8 +254,7 @@ def test_peers_that_never_finish_the_handshake_hold_up_nobody(
         kinds = silent.until_closed()
         dropped_s = time.monotonic() - begun
 
-    assert echoes[5] < 0.2
-    assert echoes[-1] < 1  # the suite shares its cores with other work
+    assert echoes[5] < QUICK.handshake_s, "they wait for the silent ones"
     assert dropped_s < QUICK.handshake_s + 2 * SLACK_S
     assert kinds == []
 
@@ -290,7 +290,7 @@ def test_tls_peer_on_the_other_port_is_dropped(port: int, trusting: ssl.SSLConte
     with pytest.raises((ssl.SSLError, ConnectionError)):
         RawPeer(port, tls=trusting)
 
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < AT_ONCE_S
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_stop_aborts_what_does_not_finish_inside_tls(
 
         assert peer.until_closed() == [pdu.ABORT]
         assert silent.until_closed() == []
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < AT_ONCE_S
 
 
 def test_mutated_handshakes_are_dropped_and_leave_no_thread(
@@ -349,9 +349,8 @@ def test_mutated_handshakes_are_dropped_and_leave_no_thread(
             peer.send(bytes(changed[:cut]))
             peer.socket.recv(1000)
 
-    assert echo_seconds(tls_port, trusting) < 1
-    time.sleep(QUICK.handshake_s + QUICK.artim_s + SLACK_S)
-    assert threading.active_count() <= threads
+    assert echo_seconds(tls_port, trusting) < AT_ONCE_S
+    assert wait_for(lambda: threading.active_count() <= threads)
     assert caplog.messages == []
 
 
@@ -384,7 +383,7 @@ def ends(
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -400,7 +399,7 @@ def test_look_for_a_pdu_never_blocks_and_finds_it_when_it_is_whole(
     assert not ours.has_pdu()
     peer.sendall(pdu.RELEASE_REQUEST[:7])
     assert not ours.has_pdu()
-    assert time.monotonic() - begun < 0.1
+    assert time.monotonic() - begun < QUICK.pdu_s
 
     peer.sendall(pdu.RELEASE_REQUEST[7:] + pdu.RELEASE_REPLY)
 
@@ -423,7 +422,7 @@ def test_peer_that_takes_nothing_is_given_up(files: TlsFiles, trusting: ssl.SSLC
         with pytest.raises(AssociationLost):
             ours.send(bytes(1 << 20) for _ in range(50))
 
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < AT_ONCE_S
     ours.close()
 
 

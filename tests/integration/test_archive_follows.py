@@ -24,6 +24,7 @@ from tests.fixtures.dicom_files import ct_slice
 from tests.fixtures.his import EIGHT, ZONE, His, pid
 from tests.fixtures.http import HttpNode, http_node_on
 from tests.fixtures.index import Index
+from tests.fixtures.patience import PATIENCE_S
 
 AS_STORED = {"Accept": "application/dicom; transfer-syntax=*"}
 
@@ -244,7 +245,7 @@ def test_entity_tag_changes_with_the_correction_and_comes_back(hospital: Hospita
 
     def wait_for(wanted: Callable[[set[str]], bool]) -> set[str]:
         """Ask until places that are remembered for some seconds are asked of the index again."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while not wanted(found := tags()):
             assert time.monotonic() < deadline
             time.sleep(0.2)

@@ -1,7 +1,6 @@
 """The journal of who saw what: appended to by many, changed by nobody."""
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -157,17 +156,14 @@ def test_many_at_once_make_one_whole_chain(database_url: str) -> None:
         threading.Thread(target=write, args=[str(number), engines[number % 2]])
         for number in range(writers)
     ]
-    began = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    took_s = time.monotonic() - began
 
     assert not failures
     found = verdict(engines[0])
     assert (found.fault, found.entries) == ("", writers * sum(1 + n % 3 for n in range(each)))
-    assert took_s / (writers * each) < 0.1
     for engine in engines:
         engine.dispose()
 

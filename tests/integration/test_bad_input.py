@@ -22,6 +22,7 @@ from pacs import part10
 from pacs.upper_layer.pdu import ProposedContext
 from tests.fixtures.dicom_files import ct_slice, encapsulated, encode, part10_file
 from tests.fixtures.http import multipart_body
+from tests.fixtures.patience import PATIENCE_S
 from tests.fixtures.raw_peer import CT, CT_CONTEXT, EXPLICIT, RawPeer, request_pdu, store_request
 from tests.fixtures.serving import Serving
 
@@ -366,7 +367,7 @@ def quarantined(client: httpx.Client, sop_instance_uid: str) -> dict | None:
 
 
 def wait_until(true: Callable, what: str):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while not (result := true()):
         assert time.monotonic() < deadline, f"no sign of {what}"
         time.sleep(0.05)

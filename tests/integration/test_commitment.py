@@ -23,6 +23,7 @@ from storage.base.clock import utc_now
 from storage.base.errors import NotFound
 from storage.db.engine import transaction
 from tests.fixtures.dicom_files import ct_slice, encode
+from tests.fixtures.patience import PATIENCE_S
 from tests.fixtures.raw_peer import RawPeer, store_request
 from tests.fixtures.server import DicomServer, in_thread
 from tests.fixtures.serving import free_port
@@ -277,7 +278,7 @@ def test_worker_reports_without_being_told(console: Console) -> None:
 
     with console.listening():
         console.ask("2.25.1")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while not console.reports and time.monotonic() < deadline:
             time.sleep(0.05)
     stop.set()

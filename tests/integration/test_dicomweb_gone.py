@@ -10,6 +10,7 @@ import pytest
 
 from tests.fixtures.dicom_files import ct_slice, set_pixels
 from tests.fixtures.http import HttpNode
+from tests.fixtures.patience import PATIENCE_S
 
 PIECES = 64
 """Of a mebibyte, in the whole study."""
@@ -31,7 +32,7 @@ def read_pieces(node: HttpNode, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def settled(taken: list[int]) -> int:
     """Return how many pieces were read when for a while no more are."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         before = len(taken)
         time.sleep(0.5)

@@ -16,6 +16,7 @@ from pacs import dicom_xml, part10
 from storage.access.tokens import Role
 from tests.fixtures.dicom_files import ct_slice, encapsulated, encode, part10_file
 from tests.fixtures.http import HttpNode, multipart_body, multipart_parts
+from tests.fixtures.patience import PATIENCE_S
 from viewer_api import uploads
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=b'
@@ -381,7 +382,7 @@ def _raw(node: HttpNode, length: str) -> socket.socket:
     return connection
 
 
-def _until(condition: Any, timeout_s: float = 10) -> None:
+def _until(condition: Any, timeout_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

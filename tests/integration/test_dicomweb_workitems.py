@@ -26,6 +26,7 @@ from storage.access.tokens import Role
 from storage.db.engine import create as create_engine
 from storage.db.engine import transaction
 from tests.fixtures.http import HttpNode, http_node_on, multipart_parts
+from tests.fixtures.patience import PATIENCE_S
 from tests.fixtures.workitems import PERFORMED, attributes, workitem
 from viewer_api.dicomweb import event_channel
 
@@ -70,13 +71,13 @@ def state_of(client: httpx.Client, uid: str) -> str:
 def channel(node: HttpNode, title: str, token: str | None = None) -> Iterator[ClientConnection]:
     url = f"ws://127.0.0.1:{node.port}/dicom-web/subscribers/{title}"
     headers = {"Authorization": f"Bearer {node.token() if token is None else token}"}
-    with connect(url, additional_headers=headers, open_timeout=10) as socket:
+    with connect(url, additional_headers=headers, open_timeout=PATIENCE_S) as socket:
         yield socket
 
 
 def next_event(socket: ClientConnection) -> tuple[str, int, str]:
     """Return UID, event type and state of the next event."""
-    told = json.loads(socket.recv(timeout=10))
+    told = json.loads(socket.recv(timeout=PATIENCE_S))
     return (
         told["00001000"]["Value"][0],
         told["00001002"]["Value"][0],
@@ -336,7 +337,7 @@ def test_cancel_request_reaches_the_performer(http_node: HttpNode, client: httpx
         client.put(f"{ROOT}/{uid}/state/AI1", json=wish, headers=JSON)
         reason = attributes(ReasonForCancellation="wrong patient")
         answer = client.post(f"{ROOT}/{uid}/cancelrequest/RIS", json=reason, headers=JSON)
-        told = [json.loads(socket.recv(timeout=10)) for _ in range(3)][-1]
+        told = [json.loads(socket.recv(timeout=PATIENCE_S)) for _ in range(3)][-1]
 
     assert answer.status_code == 202
     assert told["00001002"]["Value"] == [2]
@@ -380,7 +381,7 @@ def test_channel_of_a_revoked_token_is_closed(
             tokens.revoke(session, secret.split("_")[1])
 
         with pytest.raises(ConnectionClosed) as closed:
-            socket.recv(timeout=10)
+            socket.recv(timeout=PATIENCE_S)
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1008
@@ -405,7 +406,7 @@ def test_node_with_open_channels_stops_at_once(http_node: HttpNode) -> None:
         http_node.close()
 
         with pytest.raises(ConnectionClosed) as closed:
-            socket.recv(timeout=10)
+            socket.recv(timeout=PATIENCE_S)
 
     assert time.monotonic() - begun < 5
     assert closed.value.rcvd is not None

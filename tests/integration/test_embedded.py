@@ -26,6 +26,7 @@ from storage.db import open_database, processes
 from storage.db.cluster import bundled_programs
 from storage.db.embedded import EmbeddedPostgres
 from storage.db.engine import check, create
+from tests.fixtures.patience import AT_ONCE_S, PATIENCE_S
 
 AS_ROOT = os.geteuid() == 0
 REPOSITORY = Path(__file__).parents[2]
@@ -123,7 +124,7 @@ def leave(process: subprocess.Popen[str]) -> None:
     process.communicate(timeout=30)
 
 
-def eventually(holds: Callable[[], bool], timeout_s: float = 15) -> bool:
+def eventually(holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:
     deadline = time.monotonic() + timeout_s
     while not (held := holds()) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -238,7 +239,7 @@ def test_start_after_everything_was_killed(data: Path) -> None:
         took_s = time.monotonic() - started
         assert ask(server.url, "SELECT count(*) FROM kept") == 0
 
-    assert took_s < 5
+    assert took_s < AT_ONCE_S
 
 
 def test_process_id_that_was_given_to_another_process_is_recognised(data: Path) -> None:

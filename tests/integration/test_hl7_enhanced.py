@@ -25,6 +25,7 @@ from tests.fixtures.hl7 import VIETNAM, RecordingVerbs, acknowledged, order_mess
 from tests.fixtures.hl7_receiver import Receiver, receiving, value
 from tests.fixtures.hl7_role import Hl7Role
 from tests.fixtures.mllp import MllpPeer
+from tests.fixtures.patience import PATIENCE_S
 
 PEER = "10.1.0.5"
 CONDITIONS = ("", "AL", "NE", "ER", "SU")
@@ -92,7 +93,7 @@ def deliver(engine: Engine, count: int) -> None:
     assert {one.state for one in waiting(engine)} == {outgoing.State.SENT}
 
 
-def until(reached: Callable[[], bool], within_s: float = 10) -> None:
+def until(reached: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
     """Wait for something that another thread does."""
     end = time.monotonic() + within_s
     while not reached():

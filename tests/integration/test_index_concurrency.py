@@ -14,6 +14,7 @@ from storage.archive.model import Level, Outcome, ReceivedInstance, Verdict
 from storage.archive.quarantine import Reason
 from storage.db.engine import transaction
 from tests.fixtures.index import Index, received
+from tests.fixtures.patience import PATIENCE_S
 
 
 def together(*works: Callable[[], list[Outcome]]) -> list[list[Outcome]]:
@@ -100,7 +101,7 @@ def test_loser_of_a_race_sees_what_the_winner_committed(index: Index) -> None:
             losing = pool.submit(index.record, claim)
             with pytest.raises(TimeoutError):
                 losing.result(timeout=0.5)
-        [outcome] = losing.result(timeout=10)
+        [outcome] = losing.result(timeout=PATIENCE_S)
 
     assert outcome.reason == Reason.OTHER_PARENT
     assert index.uids(Level.STUDY) == ["2.25.1"]

@@ -29,6 +29,7 @@ from storage.jobs.queue import State
 from storage.jobs.runner import Runner
 from tests.fixtures import programs
 from tests.fixtures.csc_server import TOKEN, signing_service
+from tests.fixtures.dicom3tools import errors_of
 from tests.fixtures.dicom_files import ct_slice
 from tests.fixtures.http import HttpNode
 from tests.fixtures.papers import is_marked, text_of
@@ -84,20 +85,6 @@ class Archive:
 @pytest.fixture
 def archive(http_node: HttpNode) -> Archive:
     return Archive(http_node)
-
-
-def errors_of(file: bytes, folder: Path) -> list[str]:
-    """Return what dciodvfy finds wrong with an object."""
-    if not programs.find("dciodvfy"):
-        pytest.skip("LEFT OUT: dicom3tools are not installed, no object was validated")
-    path = folder / "object.dcm"
-    path.write_bytes(file)
-    done = subprocess.run(
-        [programs.need("dciodvfy"), str(path)], capture_output=True, text=True, check=False
-    )
-    told = (done.stdout + done.stderr).splitlines()
-    assert told, "the validator has said nothing at all"
-    return [line for line in told if line.startswith("Error")]
 
 
 def test_signed_report_is_a_paper_and_two_objects_of_its_study(archive: Archive) -> None:

@@ -22,6 +22,7 @@ from storage.access.stations import Facility
 from storage.base.clock import utc_now
 from storage.db.engine import Session, transaction
 from storage.jobs import queue
+from tests.fixtures.patience import PATIENCE_S
 from tests.fixtures.reports import HEAD
 from tests.fixtures.stations import API, Province
 
@@ -276,7 +277,7 @@ def test_consent_that_ends_by_itself_is_over_at_once_and_its_copies_follow(
     client = province.clients[CODE]
     assert client.get(f"{API}/reports/{report.uid}").status_code == 200
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while client.get(f"{API}/reports/{report.uid}").status_code != 404:
         assert time.monotonic() < deadline
     with transaction(province.engine) as session:
@@ -341,7 +342,7 @@ def test_consent_and_signature_at_once_release_the_report(
 
 def _until_waiting(province: Province, count: int) -> None:
     statement = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         with transaction(province.engine) as session:
             if session.scalar(statement) >= count:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.patience import PATIENCE_S
+
 ROLE = """
 import os, sys, time
 from pathlib import Path
@@ -55,7 +57,7 @@ class Tree:
         return {name: pid for word, name, pid in self.events() if word == "start"}
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 15) -> None:
+def eventually(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline
@@ -93,7 +95,7 @@ def test_sigterm_stops_the_roles_in_order_and_leaves_nothing(tree: Tree) -> None
 
     tree.process.send_signal(signal.SIGTERM)
 
-    assert tree.process.wait(15) == 0
+    assert tree.process.wait(PATIENCE_S) == 0
     stopped = [name for word, name, _ in tree.events() if word == "stop"]
     assert {*stopped[:2]} == {"first", "beside"}
     assert stopped[2:] == ["second"]
@@ -118,7 +120,7 @@ def test_roles_of_a_stage_are_stopped_together(tmp_path: Path) -> None:
     second = tree.pids()["second"]
 
     assert alive(second)
-    assert tree.process.wait(15) == 0
+    assert tree.process.wait(PATIENCE_S) == 0
     assert not alive(second)
 
 
@@ -129,7 +131,7 @@ def test_a_role_that_lingers_is_killed_after_the_grace_time(tmp_path: Path) -> N
 
     tree.process.send_signal(signal.SIGTERM)
 
-    assert tree.process.wait(15) == 0
+    assert tree.process.wait(PATIENCE_S) == 0
     assert not any(alive(pid) for pid in pids.values())
 
 
@@ -141,7 +143,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     time.sleep(0.3)
     tree.process.send_signal(signal.SIGTERM)
 
-    assert tree.process.wait(15) == 0
+    assert tree.process.wait(PATIENCE_S) == 0
 
 
 def test_a_signal_waits_for_no_lock_that_it_interrupted():

@@ -7,7 +7,6 @@ Everything speaks to the server as it is started by its users; nothing here look
 the bytes of the objects.
 """
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,9 +48,7 @@ def test_story_of_an_order(hospital: Hospital, console: Association) -> None:
     # the order of a person whom nobody knows yet
     ordered = order_message(ORDER, patient=UNKNOWN[1], modality="CT", name=UNKNOWN[0])
     assert hospital.tell(ordered) == "AA"
-    asked = time.monotonic()
-    [entry] = hospital.worklist()
-    assert time.monotonic() - asked < 1.0
+    [entry] = hospital.worklist()  # asked once, right after the answer
     assert (str(entry.PatientName), entry.PatientID, entry.AccessionNumber) == (*UNKNOWN, ORDER)
 
     # performed, and the hospital's system knows; found by the number that the console left out

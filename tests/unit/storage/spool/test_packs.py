@@ -9,6 +9,7 @@ import pytest
 from storage.base.errors import StoreUnavailable
 from storage.spool import Spool, checksum_of, members
 from storage.spool.packs import MAX_AGE_S, MAX_BYTES, OPEN
+from tests.fixtures.patience import PATIENCE_S
 from tests.fixtures.spooled import spooled
 
 HEAD = b"\0" * 128 + b"DICM"
@@ -20,7 +21,7 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def closed(spool: Spool) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while any(spool.folder.glob("*" + OPEN)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -92,7 +93,7 @@ def test_threads_that_write_at_once_do_not_mix(spool: Spool) -> None:
 
 def test_a_pack_of_a_dead_process_is_found_without_a_restart(spool: Spool) -> None:
     left_by_the_dead(spool, b"one", b"two")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while not (found := spool.sealed(10)):
         assert time.monotonic() < deadline
         spool.wait(0.1)
