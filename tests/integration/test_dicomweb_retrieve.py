@@ -323,7 +323,7 @@ def test_coded_frame_under_its_own_media_type(held: Held, client: httpx.Client) 
         ("1,", 400),
         ("1;2", 400),
         ("²", 400),
-        ("9" * 40, 400),
+        ("9" * 40, 404),
     ],
 )
 def test_unknown_frame(held: Held, client: httpx.Client, frame_list: str, status: int) -> None:

@@ -62,6 +62,7 @@ def ids(response: httpx.Response) -> list[str]:
         ("StudyDate=20260201-", ["P3", "P2"]),
         ("StudyDate=20260101-20260215", ["P2", "P1"]),
         ("ModalitiesInStudy=MR", ["P2"]),
+        ("ModalitiesInStudy=MR%2CUS", ["P3", "P2"]),
         ("PatientName=&ModalitiesInStudy=", ["P3", "P2", "P1"]),
         ("PatientID=nobody", []),
         ("limit=1", ["P3"]),

@@ -136,6 +136,15 @@ def test_frames_are_encoded_as_asked(held, client, name, accept, media_type, syn
     assert decoded == shape.tobytes()
 
 
+@pytest.mark.parametrize(("name", "media_type"), [("ct", "image/jpeg"), ("rle", "image/dicom-rle")])
+@pytest.mark.parametrize("accept", ["image/*", "image/*; transfer-syntax=*"])
+def test_any_picture_is_one_without_loss(held, client, name, media_type, accept):
+    answer = client.get(path(getattr(held, name), "/frames/1"), headers={"Accept": accept})
+
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith(f"{media_type}; transfer-syntax=")
+
+
 def test_several_frames_are_encoded_in_parts(held, client):
     accept = {"Accept": 'multipart/related; type="image/jls"'}
 

@@ -13,7 +13,7 @@ from pacs.header import Header, HeaderReader
 from pacs.series_metadata import Entry
 from storage.access.tokens import Action
 from storage.archive.model import StoredInstance
-from storage.base.errors import Malformed, NotSupported
+from storage.base.errors import Malformed, NotFound, NotSupported
 from viewer_api import deps, media, multipart
 from viewer_api.deps import Parts
 from viewer_api.dicomweb import contents
@@ -61,6 +61,8 @@ CODED_AS: Final[Mapping[str, str]] = {
     "1.2.840.10008.1.2.4.108": "video/mp4",
 }
 
+
+_PICTURES: Final = "image/*"
 
 # PS3.18 Table 8.7.3-2: what a media type means without a transfer-syntax
 DEFAULTS: Final[Mapping[str, str]] = {
@@ -207,6 +209,8 @@ def _form(wish: media.Wish, syntax: str, *, in_parts: bool) -> Form | None:
 def _recoding(wish: media.Wish, *, in_parts: bool) -> Form | None:
     """Return how frames are encoded anew for a client that asks for just that."""
     target = wish.transfer_syntax or DEFAULTS.get(wish.media_type, "")
+    if target in {"", media.AS_STORED} and wish.media_type == _PICTURES:
+        target = DEFAULTS["image/jpeg"]
     if target not in contexts.TRANSCODE_TARGETS or target in contexts.NATIVE:
         return None
     for media_type in (CODED_AS.get(target), media.OCTET_STREAM):
@@ -228,8 +232,10 @@ def frame_numbers(text: str) -> tuple[int, ...]:
     items = text.split(",")
     if len(items) > MAX_FRAMES:
         raise Malformed(f"more than {MAX_FRAMES} frames in one request")
-    if not all(item.isascii() and item.isdigit() and len(item) <= MAX_DIGITS for item in items):
+    if not all(item.isascii() and item.isdigit() for item in items):
         raise Malformed("the frame list is not made of numbers and commas")
+    if any(len(item) > MAX_DIGITS for item in items):
+        raise NotFound("a frame number beyond those of any object")
     return tuple(map(int, items))
 
 

@@ -75,7 +75,7 @@ def parse(
     warnings = [
         f"{name} is not supported" for name in _UNSUPPORTED_SWITCHES if is_on(parameters, name)
     ]
-    limit = whole(parameters, "limit", _default_limit(parents, most))
+    limit = page_size(parameters, _default_limit(parents, most))
     if limit > most:
         warnings.append(f"at most {most} results are returned at once")
     query = Query(level, keys, fuzzy=is_on(parameters, "fuzzymatching"), custom=wanted)
@@ -162,8 +162,10 @@ def _keys(
         if _CREATOR.fullmatch(name):
             continue  # it tells whose the private elements are
         attribute = known.get(keyword)
-        is_uid = keyword in uids or (attribute is not None and attribute.vr == "UI")
-        if is_uid:  # PS3.18 8.3.4.1: comma or backslash
+        vr = attribute.vr if attribute else ""
+        # PS3.18 8.3.4.1: UIDs by comma or backslash; OHIF sends several modalities by comma,
+        # which no value of VR CS has in it (PS3.5 6.2)
+        if keyword in uids or vr in {"UI", "CS"}:
             value = value.replace(",", "\\")  # noqa: PLW2901
         if keyword in keys and keys[keyword] != value:
             raise Malformed(f"{keyword} is given twice")
@@ -216,6 +218,20 @@ def included(values: Iterable[str]) -> frozenset[str]:
 
 def _default_limit(parents: Mapping[str, str], most: int) -> int:
     return most if parents else min(DEFAULT_LIMIT, most)
+
+
+def page_size(parameters: Mapping[str, str], default: int) -> int:
+    """Return `limit`; who asks for more than anybody has, with many digits, means all.
+
+    Raises
+    ------
+    Malformed
+        It is no whole number.
+    """
+    text = parameters.get("limit", "")
+    if len(text) >= len(str(MAX_OFFSET)) and text.isascii() and text.isdigit():
+        return MAX_OFFSET
+    return whole(parameters, "limit", default)
 
 
 def whole(parameters: Mapping[str, str], name: str, default: int) -> int:

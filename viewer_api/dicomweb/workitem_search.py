@@ -48,7 +48,7 @@ def parse(query_string: str, most: int) -> Asked:
     query = Query(keys, combined_datetime=True, fuzzy=parameters.is_on(given, "fuzzymatching"))
     return Asked(
         query=query,
-        limit=min(parameters.whole(given, "limit", min(DEFAULT_LIMIT, most)), most),
+        limit=min(parameters.page_size(given, min(DEFAULT_LIMIT, most)), most),
         offset=parameters.whole(given, "offset", 0),
         include=parameters.included(value for name, value in pairs if name == "includefield"),
     )
