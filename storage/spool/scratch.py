@@ -29,11 +29,11 @@ class Scratch:
         self.size = 0
         """Bytes written so far."""
         self._spool = spool
-        spool.check_room()
+        spool.room.check()
         try:
             self._file, self._path = open_part(spool.path)
         except OSError as error:
-            raise spool.unavailable(error) from error
+            raise spool.room.unavailable(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -52,10 +52,10 @@ class Scratch:
             The disk is full or broken.
         """
         try:
-            self._spool.count_unlooked(len(buffer))
+            self._spool.room.begin(len(buffer))
             write_all(self._file, buffer)
         except OSError as error:
-            raise self._spool.unavailable(error) from error
+            raise self._spool.room.unavailable(error) from error
         self.size += len(buffer)
 
     def read(self, offset: int, length: int) -> bytes:
@@ -69,7 +69,7 @@ class Scratch:
         try:
             return os.pread(self._file, length, offset)
         except OSError as error:
-            raise self._spool.unavailable(error) from error
+            raise self._spool.room.unavailable(error) from error
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
         """Yield the bytes from `start`."""

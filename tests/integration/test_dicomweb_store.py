@@ -347,10 +347,10 @@ def test_viewers_may_not_store(http_node: HttpNode) -> None:
 
 def test_full_spool_is_507_and_heals_by_itself(http_node: HttpNode, client: httpx.Client) -> None:
     files = [part10_file(ct_slice()) for _ in range(2)]
-    http_node.spool._reserve_bytes = 1 << 60  # noqa: SLF001 - the disk is full
+    http_node.spool.room.reserve_bytes = 1 << 60  # the disk is full
 
     full = post(client, *files)
-    http_node.spool._reserve_bytes = 0  # noqa: SLF001
+    http_node.spool.room.reserve_bytes = 0
 
     assert full.status_code == 507
     assert reasons(full) == [0xA700, 0xA700]

@@ -305,7 +305,7 @@ def test_full_spool_is_507_and_heals_by_itself(
 ) -> None:
     parts = metadata(person(**pixels())), ("image/jpeg", "pixels", JPEG)
     with monkeypatch.context() as patched:
-        patched.setattr(http_node.spool, "_reserve_bytes", 1 << 60)
+        patched.setattr(http_node.spool.room, "reserve_bytes", 1 << 60)
         full = post(client, JSON, *parts)
 
     assert full.status_code == 507
@@ -317,7 +317,7 @@ def test_full_spool_is_507_and_heals_by_itself(
 def test_who_waits_for_our_word_sends_nothing_to_a_full_spool(
     http_node: HttpNode, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_node.spool, "_reserve_bytes", 1 << 60)
+    monkeypatch.setattr(http_node.spool.room, "reserve_bytes", 1 << 60)
 
     response = post(
         client,

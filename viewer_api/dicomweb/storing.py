@@ -55,7 +55,7 @@ def _store(request: Request, study: str) -> Response:
     kind, content_type = _content_type(request)
     parts = deps.parts(request)
     if request.headers.get("expect", "").lower() == "100-continue":
-        parts.spool.check_room()  # the client waits for our word before it sends
+        parts.spool.room.check()  # the client waits for our word before it sends
     settings = parts.settings
     source, address = deps.caller_of(request).label, deps.address_of(request)
     receiving = Receiving(parts.spool, study, source, address, settings.max_object_bytes)
