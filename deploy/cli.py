@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "user": Later("users:app", "People who sign in, with a password."),
     "viewer": Later("viewer:app", "The image viewer (OHIF) for browsers."),
     "quarantine": Later("holding:app", "Objects that were received and kept aside."),
+    "rejection": Later("rejections:app", "Objects that nobody is shown, and why."),
     "commitment": Later("commitments:app", "Storage commitments that are not reported yet."),
     "compression": Later("compression:app", "Lossless compression of what lies in the archive."),
     "job": Later("jobs:app", "Work that waits, or that only a person can free."),

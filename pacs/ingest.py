@@ -23,13 +23,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from pacs import charsets, header, part10
+from pacs import charsets, header, part10, rejecting
 from pacs.part10 import Head, Provenance
 from ris import news
 from storage.archive import attributes, compressions, custom, incidents, instances, quarantine
-from storage.archive.incidents import Incident, Kind
+from storage.archive.incidents import Incident
+from storage.archive.incidents import Kind as Noticed
 from storage.archive.model import Custom, Outcome, ReceivedInstance, Verdict
 from storage.archive.quarantine import Held, Reason
+from storage.archive.rejection_rules import Note
+from storage.audit import journal
+from storage.audit.model import Entry, Kind
 from storage.base.clock import utc_now
 from storage.base.errors import Conflict, ImagingError, Malformed, NotFound, StoreUnavailable
 from storage.db.engine import Engine, Session, transaction
@@ -67,6 +71,8 @@ class Judged:
     """What was odd in its texts."""
     custom: Mapping[Custom, str] = field(default_factory=dict)
     """Texts of attributes that an operator added."""
+    note: Note | None = None
+    """What it says, when it is a rejection note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +203,7 @@ class Ingest:
                     # before the archive's rows: who follows takes them in this order
                     sound = {one.sound["StudyInstanceUID"] for one in examined if one.sound}
                     news.arrived(session, sound, utc_now())
+                    news.notice(session, _rejected_studies(examined), utc_now())
                 ingested = _index(session, examined)
         except _Outdated:
             return self._take(taken) + aside
@@ -364,7 +371,16 @@ def _judged(start: bytes, dataset: memoryview, wanted: Sequence[Custom]) -> Judg
     except (Malformed, Conflict) as fault:
         return Judged(head, fault=fault)
     custom_texts = {one: found.text_at(one.path, one.creator, one.vr) for one in wanted}
-    return Judged(head, kept, None, found.warnings, custom_texts)
+    note = None
+    if head.sop_class_uid == rejecting.KEY_OBJECT_SELECTION:
+        note = rejecting.read_if_sound(dataset, head.transfer_syntax_uid)
+    return Judged(head, kept, None, found.warnings, custom_texts, note)
+
+
+def _rejected_studies(examined: Sequence[Examined]) -> set[str]:
+    """Return the studies of which rejection notes name objects."""
+    notes = (one.judged.note for one in examined)
+    return {each.study_instance_uid for note in notes if note for each in note.named}
 
 
 def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
@@ -384,7 +400,28 @@ def _index(session: Session, examined: Sequence[Examined]) -> list[Ingested]:
     pairs = [*zip(examined, ingested, strict=True)]
     incidents.note(session, _unread(pairs))
     compressions.came_again(session, dict(_again(pairs)), utc_now())
+    journal.append_all(session, _rejected(pairs))
     return ingested
+
+
+def _rejected(done: Sequence[tuple[Examined, Ingested]]) -> Iterator[Entry]:
+    """Yield what the journal of accesses tells of new rejection notes."""
+    for one, became in done:
+        note, provenance = one.judged.note, one.provenance
+        if note is None or one.sound is None or became.verdict is not Verdict.STORED:
+            continue
+        yield Entry(
+            kind=Kind.REJECT,
+            actor=provenance.source_ae_title if provenance else "",
+            actor_name=note.author,
+            address=provenance.address if provenance else "",
+            study_instance_uid=one.sound["StudyInstanceUID"],
+            details={
+                "note": one.sound["SOPInstanceUID"],
+                "title": note.title,
+                "named": len(note.named),
+            },
+        )
 
 
 def _again(done: Sequence[tuple[Examined, Ingested]]) -> Iterator[tuple[str, str]]:
@@ -404,7 +441,7 @@ def _unread(done: Sequence[tuple[Examined, Ingested]]) -> list[Incident]:
         study, patient = (one.sound.get(key, "") for key in ("StudyInstanceUID", "PatientID"))
         noticed.setdefault(
             study,
-            Incident(Kind.CHARACTER_SET, study, patient, "", charsets.UNKNOWN, one.received_at),
+            Incident(Noticed.CHARACTER_SET, study, patient, "", charsets.UNKNOWN, one.received_at),
         )
     return [*noticed.values()]
 
@@ -420,6 +457,7 @@ def _received(one: Examined, attributes: Mapping[str, str]) -> ReceivedInstance:
         received_at=one.received_at,
         source_ae_title=one.provenance.source_ae_title if one.provenance else "",
         custom=one.judged.custom,
+        note=one.judged.note,
     )
 
 

@@ -18,13 +18,18 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.uid import generate_uid
 
-from pacs import part10
+from pacs import contexts, part10
+from pacs.part10 import Provenance
+from pacs.rejecting import KEY_OBJECT_SELECTION
 from storage.archive.model import Match, StoredInstance
+from storage.archive.rejection_rules import SCHEME, Title
+from storage.base.clock import utc_now
+from storage.spool import Spool, SpoolRecord
 
 ENCAPSULATED_PDF: Final = "1.2.840.10008.5.1.4.1.1.104.1"
 BASIC_TEXT_SR: Final = "1.2.840.10008.5.1.4.1.1.88.11"
-KEY_OBJECT_SELECTION: Final = "1.2.840.10008.5.1.4.1.1.88.59"
 DOCUMENT_CLASSES: Final = frozenset({ENCAPSULATED_PDF, BASIC_TEXT_SR, KEY_OBJECT_SELECTION})
 UTF8: Final = "ISO_IR 192"
 MANUFACTURER: Final = "Lienthong"
@@ -41,9 +46,9 @@ PERSON: Final = ("121006", "DCM", "Person")
 OBSERVER_NAME: Final = ("121008", "DCM", "Person Observer Name")
 FOR_PROVIDER: Final = ("113002", "DCM", "For Referring Provider")
 OF_INTEREST: Final = ("113000", "DCM", "Of Interest")
-REJECTIONS: Final = frozenset({"113001", "113037", "113038", "113039"})
-"""Titles of selections of what must not be used (PS3.16 CID 7011)."""
-REJECTED: Final = ("113037", "DCM", "Rejected for Patient Safety Reasons")
+REJECTED: Final = (str(Title.SAFETY), SCHEME, Title.SAFETY.meaning)
+REJECTION_SERIES: Final = 9900
+"""Number of the series of rejection notes."""
 DESCRIPTION: Final = ("113012", "DCM", "Key Object Description")
 LANGUAGES: Final[Mapping[str, Coded]] = {
     "vi": ("vi", "RFC5646", "Vietnamese"),
@@ -193,23 +198,84 @@ def key_objects(
     chosen
         Instances, and the frame of each, counted from 1; 0: the whole of it.
     """
-    instances = [instance for instance, _ in chosen]
     name = f"ko {title[0]} " + " ".join(
         f"{instance.sop_instance_uid}/{frame}" for instance, frame in chosen
     )
     dataset = _document(facts, KEY_OBJECT_SELECTION, name, "KO")
-    dataset.ReferencedPerformedProcedureStepSequence = Items([])
     if facts.requests:
         dataset.ReferencedRequestSequence = Items([_request(one) for one in facts.requests])
-    study = str(facts.study["StudyInstanceUID"])
+    _select(dataset, title, chosen, description)
+    return dataset
+
+
+def rejection_note(
+    study: Match,
+    title: Title,
+    rejected: Sequence[StoredInstance],
+    *,
+    author: str,
+    reason: str,
+    at: datetime,
+) -> Dataset:
+    """Return a Key Object Selection that rejects objects of a study (IHE RAD TF-2 4.66).
+
+    Each has a UID and a series of its own: who rejects twice means it twice.
+
+    Parameters
+    ----------
+    study
+        By DICOM keyword, as the archive shows it.
+    at
+        Local time of the hospital.
+    """
+    dataset = _of_study(study, KEY_OBJECT_SELECTION, "KO", at)
+    dataset.SOPInstanceUID = generate_uid(prefix=None)
+    dataset.SeriesInstanceUID = generate_uid(prefix=None)
+    dataset.SeriesNumber = REJECTION_SERIES
+    dataset.SeriesDescription = title.meaning
+    observer = (
+        _item("HAS OBS CONTEXT", "CODE", OBSERVER_TYPE, coded=PERSON),
+        _item("HAS OBS CONTEXT", "PNAME", OBSERVER_NAME, text=author),
+    )
+    coded = (str(title), SCHEME, title.meaning)
+    _select(dataset, coded, [(one, 0) for one in rejected], reason, observer)
+    return dataset
+
+
+def _select(
+    dataset: Dataset,
+    title: Coded,
+    chosen: Sequence[tuple[StoredInstance, int]],
+    description: str,
+    context: Sequence[Dataset] = (),
+) -> None:
+    """Make a dataset select these objects (PS3.16 TID 2010)."""
+    instances = [instance for instance, _ in chosen]
+    study = str(dataset.StudyInstanceUID)
+    dataset.ReferencedPerformedProcedureStepSequence = Items([])
     dataset.CurrentRequestedProcedureEvidenceSequence = Items([_named(study, instances)])
     dataset.ValueType = "CONTAINER"
     dataset.ConceptNameCodeSequence = Items([_code(title)])
     dataset.ContinuityOfContent = "SEPARATE"
     dataset.ContentTemplateSequence = Items([_template("2010")])
     content = [_item("CONTAINS", "TEXT", DESCRIPTION, text=description)] if description else []
-    dataset.ContentSequence = Items([*content, *(_chosen(*one) for one in chosen)])
-    return dataset
+    dataset.ContentSequence = Items([*context, *content, *(_chosen(*one) for one in chosen)])
+
+
+def put(spool: Spool, dataset: Dataset, ae_title: str) -> SpoolRecord:
+    """Let an object that was made here go the way of every received one.
+
+    Raises
+    ------
+    StoreUnavailable
+        The spool is full or broken.
+    """
+    uids = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
+    provenance = Provenance(utc_now(), "import", ae_title)
+    head = part10.head(*uids, contexts.EXPLICIT_VR_LITTLE_ENDIAN, provenance)
+    with spool.incoming(head) as incoming:
+        incoming.write(encode(dataset))
+    return incoming.record
 
 
 def encode(dataset: Dataset) -> bytes:
@@ -222,22 +288,28 @@ def encode(dataset: Dataset) -> bytes:
 
 
 def _document(facts: Facts, sop_class_uid: str, kind: str, modality: str) -> Dataset:
-    dataset = Dataset()
-    dataset.SpecificCharacterSet = UTF8
-    for keyword in _STUDY:
-        value = facts.study.get(keyword, "")
-        if value or keyword in _EMPTY_TOO:
-            setattr(dataset, keyword, value)
-    dataset.SOPClassUID = sop_class_uid
+    dataset = _of_study(facts.study, sop_class_uid, modality, facts.at)
     dataset.SOPInstanceUID = instance_uid(kind, facts.report_uid, facts.version)
-    dataset.Modality = modality
     dataset.SeriesInstanceUID = uid_of("series", kind, facts.report_uid, facts.version)
     dataset.SeriesNumber = 9000 + facts.version
     dataset.SeriesDescription = f"{RADIOLOGY_REPORT[2]} {facts.version}"
+    return dataset
+
+
+def _of_study(study: Match, sop_class_uid: str, modality: str, at: datetime) -> Dataset:
+    """Return a dataset with patient and study as the archive has them."""
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = UTF8
+    for keyword in _STUDY:
+        value = study.get(keyword, "")
+        if value or keyword in _EMPTY_TOO:
+            setattr(dataset, keyword, value)
+    dataset.SOPClassUID = sop_class_uid
+    dataset.Modality = modality
     dataset.Manufacturer = MANUFACTURER
     dataset.InstanceNumber = 1
-    dataset.ContentDate = f"{facts.at:%Y%m%d}"
-    dataset.ContentTime = f"{facts.at:%H%M%S}"
+    dataset.ContentDate = f"{at:%Y%m%d}"
+    dataset.ContentTime = f"{at:%H%M%S}"
     return dataset
 
 

@@ -10,12 +10,10 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from pydicom.dataset import Dataset
 
-from pacs import illustrating, part10, report_objects, retrieve
-from pacs.part10 import Provenance
+from pacs import illustrating, rejecting, report_objects, retrieve
 from pacs.report_objects import Coded, Facts, Request
 from ris import orders
 from ris.hl7 import ledger, observing
@@ -32,6 +30,7 @@ from ris.reports.signing.model import Evidence, Signer
 from ris.reports.states import ACTION_NAMES, NAMES, SIGNED
 from storage.archive import instances, search
 from storage.archive.model import Level, Match, Query, StoredInstance
+from storage.archive.rejection_rules import Title
 from storage.base.clock import utc_now
 from storage.base.errors import NotFound, StoreUnavailable
 from storage.base.settings import Settings
@@ -43,8 +42,6 @@ from storage.objects.writing import put_pieces
 from storage.spool import Spool
 
 log = logging.getLogger(__name__)
-
-EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +167,7 @@ class Reporting:
             self._spool(report_objects.key_objects(facts, title, some, ""))
 
     def _spool(self, dataset: Dataset) -> None:
-        uids = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
-        provenance = Provenance(utc_now(), "import", self.settings.ae_title)
-        head = part10.head(*uids, EXPLICIT_VR_LITTLE_ENDIAN, provenance)
-        with self.spool.incoming(head) as incoming:
-            incoming.write(report_objects.encode(dataset))
+        report_objects.put(self.spool, dataset, self.settings.ae_title)
 
     def _facts(self, session: Session, report: Report, version: Version) -> Facts | None:
         study = next(
@@ -327,14 +320,14 @@ def selected(store: ObjectStore, session: Session, report: Report) -> Iterator[K
     """
     for uid in report.study_instance_uids:
         for one in instances.locate(session, {"StudyInstanceUID": uid}):
-            if one.sop_class_uid == report_objects.KEY_OBJECT_SELECTION:
+            if one.sop_class_uid == rejecting.KEY_OBJECT_SELECTION:
                 yield from _selected(retrieve.read_dataset(store, one), one)
 
 
 def _selected(content: bytes, held: StoredInstance) -> Iterator[KeyImage]:
     dataset = report_objects.decode(content, held.transfer_syntax_uid)
     title = report_objects.title_of(dataset)
-    if title in report_objects.REJECTIONS:
+    if title in frozenset(Title):
         return
     for _, uid, frame in report_objects.chosen_in(dataset):
         yield KeyImage(

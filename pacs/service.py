@@ -39,6 +39,7 @@ from ris.queries import LastQuery
 from storage.access.book import PeerBook
 from storage.archive import commitments, instances, search
 from storage.archive.commitments import Commitment
+from storage.archive.instances import Scope
 from storage.archive.model import Match, Query, StoredInstance
 from storage.base import attending
 from storage.base.clock import utc_now
@@ -205,6 +206,11 @@ def _locate(engine: Engine, keys: Mapping[str, str]) -> Sequence[StoredInstance]
         return instances.locate(session, keys)
 
 
+def _vouched(engine: Engine, keys: Mapping[str, str]) -> Sequence[StoredInstance]:
+    with transaction(engine) as session:
+        return instances.locate(session, keys, Scope.VOUCHED)
+
+
 def _resolve(book: PeerBook, ae_title: str) -> Address | None:
     peer = book.find(ae_title)
     return Address(peer.ae_title, peer.host, peer.port) if peer else None
@@ -213,7 +219,7 @@ def _resolve(book: PeerBook, ae_title: str) -> Address | None:
 def reporter(settings: Settings, engine: Engine, store: ObjectStore) -> Reporter:
     """Return who verifies and reports the storage commitments that were asked for."""
     resolve = partial(_resolve, PeerBook(engine))
-    return Reporter(engine, store, partial(_locate, engine), resolve, settings.ae_title)
+    return Reporter(engine, store, partial(_vouched, engine), resolve, settings.ae_title)
 
 
 def _handlers(

@@ -68,7 +68,8 @@ def _facts(session: Session, held: HeldStudy | None, told: Iterable[PerformedSte
         ],
         modalities={*held.modalities} - DOCUMENTS if held else (),
         instances=held.instances if held else 0,
-        last_received_at=held.changed_at if held else None,
+        # what was rejected is as if nothing had come: it completes nothing
+        last_received_at=held.changed_at if held and held.instances else None,
     )
 
 

@@ -1,6 +1,6 @@
 """What the index holds of the studies, series, instances and patients of one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -8,10 +8,11 @@ from typing import Final
 from sqlalchemy import CollectionAggregate, Text, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from storage.archive import patients, tables
+from storage.archive import patients, rejection_rules, rejections, tables
 from storage.archive.compression_tables import compressions
 from storage.archive.model import ReceivedInstance
 from storage.archive.patients import Identifier, Patient
+from storage.archive.rejection_rules import Title
 from storage.archive.rows import Value
 from storage.db.engine import Session
 
@@ -53,6 +54,7 @@ class Known:
     series_instance_uid: str
     transfer_syntax_uid: str
     dataset_sha256: str
+    hidden: str = rejection_rules.SHOWN
 
 
 _ELSEWHERE: Final = Study(Patient({}), {}, datetime.min.replace(tzinfo=UTC))
@@ -68,6 +70,8 @@ class Holdings:
     series: dict[str, Series]
     people: dict[Identifier, list[Patient]]
     """Whom a study that is not held may belong to, oldest first."""
+    rejected: Mapping[str, Title]
+    """Why objects of the batch are rejected, that notes name which came before them."""
 
 
 def read(session: Session, received: Sequence[ReceivedInstance]) -> Holdings:
@@ -78,6 +82,13 @@ def read(session: Session, received: Sequence[ReceivedInstance]) -> Holdings:
         studies=studies,
         series=_series(session, received, studies),
         people=_candidates(session, received, studies),
+        rejected=rejections.titles_of(
+            session,
+            {
+                one.attributes["SOPInstanceUID"]: one.attributes["StudyInstanceUID"]
+                for one in received
+            },
+        ),
     )
 
 
@@ -95,6 +106,7 @@ def _instances(session: Session, received: Sequence[ReceivedInstance]) -> dict[s
             series.series_instance_uid,
             func.coalesce(was.transfer_syntax_uid, instances.transfer_syntax_uid),
             func.coalesce(was.dataset_sha256, instances.dataset_sha256),
+            instances.hidden,
         )
         .join(tables.series, series.id == instances.series_ref)
         .join(tables.studies, studies.id == series.study_ref)

@@ -45,6 +45,8 @@ class Kind(StrEnum):
     """An order says neither modality nor station: no worklist can show it."""
     UNMERGED_WITH_LATER_IMAGES = "unmerged_with_later_images"
     """Images came while two patients were one: somebody must say whose they are."""
+    REJECTION_NOTE = "rejection_note"
+    """A rejection note names nothing that can be rejected."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ same batch recorded twice changes nothing the second time.
 """
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select, true
 
 from storage.archive import (
     holdings,
@@ -19,6 +20,8 @@ from storage.archive import (
     locks,
     matching,
     patients,
+    rejection_rules,
+    rejections,
     rows,
     tables,
     writing,
@@ -31,6 +34,7 @@ from storage.archive.matching import Reach
 from storage.archive.model import Level, Outcome, ReceivedInstance, StoredInstance, Verdict
 from storage.archive.patients import Identifier, Likeness, Patient
 from storage.archive.quarantine import Reason
+from storage.archive.rejection_rules import Title
 from storage.archive.writing import Placed, Raced
 from storage.base.errors import Malformed, StoreUnavailable
 from storage.base.values import is_uid
@@ -98,7 +102,27 @@ def record(session: Session, received: Sequence[ReceivedInstance]) -> list[Outco
     raise StoreUnavailable("the index is changed by others at the same UIDs")
 
 
-def locate(session: Session, keys: Mapping[str, str]) -> list[StoredInstance]:
+class Scope(StrEnum):
+    """Which objects are looked for."""
+
+    SHOWN = "shown"
+    """What is neither rejected nor a rejection note: for everybody who looks or fetches."""
+    VOUCHED = "vouched"
+    """These and the notes: what storage commitment vouches for."""
+    KEPT = "kept"
+    """All that is here: for those who look after rejections."""
+
+
+_WITHIN: Final[Mapping[Scope, ColumnElement[bool]]] = {
+    Scope.SHOWN: tables.SHOWN[Level.IMAGE],
+    Scope.VOUCHED: tables.instances.c.hidden.in_([rejection_rules.SHOWN, rejection_rules.NOTE]),
+    Scope.KEPT: true(),
+}
+
+
+def locate(
+    session: Session, keys: Mapping[str, str], scope: Scope = Scope.SHOWN
+) -> list[StoredInstance]:
     r"""Return where the instances under `keys` lie, by study, series and instance number.
 
     `keys` has PatientID and the UIDs of a study, series or instance, in any
@@ -124,7 +148,7 @@ def locate(session: Session, keys: Mapping[str, str]) -> list[StoredInstance]:
         .join(series, series.c.id == tables.instances.c.series_ref)
         .join(studies, studies.c.id == series.c.study_ref)
         .outerjoin(compressions, compressions.c.instance_ref == tables.instances.c.id)
-        .where(*conditions)
+        .where(*conditions, _WITHIN[scope])
         .order_by(
             studies.c.id,
             tables.SERIES_NUMBER,
@@ -149,10 +173,16 @@ def _check(one: ReceivedInstance) -> None:
 
 def _lock(session: Session, received: Sequence[ReceivedInstance]) -> None:
     """Take the studies and patients of the batch, always in the same order."""
-    studies = {locks.study(one.attributes["StudyInstanceUID"]) for one in received}
+    studies = {locks.study(uid) for one in received for uid in studies_of(one)}
     identifiers = {patients.identifier(one.attributes) for one in received}
     people = {locks.patient(text, issuer) for text, issuer in identifiers if text}
     locks.take(session, studies | people)
+
+
+def studies_of(one: ReceivedInstance) -> set[str]:
+    """Return the study of an instance, and those of which it rejects something."""
+    named = one.note.named if one.note else ()
+    return {one.attributes["StudyInstanceUID"], *(each.study_instance_uid for each in named)}
 
 
 class _Batch:
@@ -163,6 +193,8 @@ class _Batch:
         self._received = received
         self._incidents: list[Incident] = []
         self._added: list[Placed] = []
+        self._again: list[str] = []
+        """Held instances that came again though their time was over."""
         self._judged: dict[tuple[str | None, ...], bool] = {}
         self._held = holdings.read(session, received)
 
@@ -171,6 +203,9 @@ class _Batch:
         if self._added:
             writing.write(self._session, self._added)
             incidents.note(self._session, self._incidents)
+            rejections.apply(self._session, [one.received for one in self._added])
+        if self._again:
+            rejections.came_again(self._session, self._again)
         return outcomes
 
     # A verdict for each
@@ -178,7 +213,10 @@ class _Batch:
     def _place(self, one: ReceivedInstance) -> Outcome:
         uid = one.attributes["SOPInstanceUID"]
         if known := self._held.instances.get(uid):
-            return _compare(known, one)
+            outcome = _compare(known, one)
+            if outcome is _DUPLICATE and known.hidden == Title.EXPIRED:
+                self._again.append(uid)
+            return outcome
         study_uid = one.attributes["StudyInstanceUID"]
         series_uid = one.attributes["SeriesInstanceUID"]
         study, series = self._held.studies.get(study_uid), self._held.series.get(series_uid)
@@ -256,11 +294,33 @@ class _Batch:
     def _add_series(self, one: ReceivedInstance, study: Study) -> Series:
         series = Series(study, rows.values(Level.SERIES, one.attributes), one.received_at)
         self._held.series[one.attributes["SeriesInstanceUID"]] = series
-        study.added_series += 1
         return series
 
     def _add(self, one: ReceivedInstance, study: Study, series: Series) -> None:
         attributes = one.attributes
+        hidden = self._hidden(one)
+        if hidden == rejection_rules.SHOWN:
+            self._count(one, study, series)
+        self._added.append(Placed(one, series, hidden))
+        self._held.instances[attributes["SOPInstanceUID"]] = Known(
+            attributes["StudyInstanceUID"],
+            attributes["SeriesInstanceUID"],
+            one.transfer_syntax_uid,
+            one.dataset_sha256,
+            hidden,
+        )
+
+    def _hidden(self, one: ReceivedInstance) -> str:
+        """Return why an instance is hidden from the beginning; its own batch may hide it yet."""
+        title = self._held.rejected.get(one.attributes["SOPInstanceUID"])
+        titles = [title] if title else []
+        return rejection_rules.hidden_as(titles, is_note=one.note is not None)
+
+    def _count(self, one: ReceivedInstance, study: Study, series: Series) -> None:
+        """Count an instance that is shown, and let it fill the blanks of its study."""
+        attributes = one.attributes
+        if not series.values.get("number_of_instances") and not series.added:
+            study.added_series += 1
         for row, level in ((study, Level.STUDY), (series, Level.SERIES)):
             found = rows.fills(level, row.values, attributes)
             row.values.update(found)
@@ -269,13 +329,6 @@ class _Batch:
         modalities = rows.members(rows.clean(attributes.get("Modality", "")))
         study.modalities.update(member[: rows.MAX_MEMBER] for member in modalities)
         study.sop_classes.add(attributes["SOPClassUID"])
-        self._added.append((one, series))
-        self._held.instances[attributes["SOPInstanceUID"]] = Known(
-            attributes["StudyInstanceUID"],
-            attributes["SeriesInstanceUID"],
-            one.transfer_syntax_uid,
-            one.dataset_sha256,
-        )
 
 
 def _compare(known: Known, one: ReceivedInstance) -> Outcome:

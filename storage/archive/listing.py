@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from storage.archive import rows, tables
+from storage.archive.model import Level
 from storage.db import criteria
 from storage.db.criteria import (
     Criterion,
@@ -264,13 +265,17 @@ _PATIENT: Final[Rules] = {
 
 def find_studies(session: Session, wanted: Wanted, links: Rules) -> list[int]:
     """Return the ids of a page of studies; `links` are rules of the floor above."""
-    where = criteria.conditions({**_STUDY, **links}, wanted.criteria)
+    where = _study_conditions(wanted.criteria, links)
     return criteria.page_ids(session, _studies.id, where, wanted)
 
 
 def count_studies(session: Session, asked: Sequence[Criterion], links: Rules) -> int:
     """Return how many studies match."""
-    return criteria.count(session, _studies.id, criteria.conditions({**_STUDY, **links}, asked))
+    return criteria.count(session, _studies.id, _study_conditions(asked, links))
+
+
+def _study_conditions(asked: Sequence[Criterion], links: Rules) -> list[ColumnElement[bool]]:
+    return [*criteria.conditions({**_STUDY, **links}, asked), tables.SHOWN[Level.STUDY]]
 
 
 def study_uid() -> Any:  # noqa: ANN401 - a column
@@ -285,7 +290,7 @@ def study_patient() -> Any:  # noqa: ANN401 - a column
 
 def uids_where(asked: Sequence[Criterion], links: Rules) -> Select[Any]:
     """Return a subquery of the UIDs of studies."""
-    where = criteria.conditions({**_STUDY, **links}, asked)
+    where = _study_conditions(asked, links)
     return select(_studies.study_instance_uid).where(*where)
 
 
@@ -298,11 +303,16 @@ def ids_of(session: Session, uids: Collection[str]) -> dict[str, int]:
 
 
 def load_studies(session: Session, ids: Collection[int]) -> dict[int, ListedStudy]:
-    """Return these studies by id, each with its first `MOST_SERIES` series."""
+    """Return these studies by id, but those that are rejected as a whole.
+
+    Each has its first `MOST_SERIES` series.
+    """
     if not ids:
         return {}
     shown = [_studies[name] for name in _STUDY_COLUMNS]
-    statement = select(*shown, _studies.patient_ref).where(_studies.id.in_([*ids]))
+    statement = select(*shown, _studies.patient_ref).where(
+        _studies.id.in_([*ids]), tables.SHOWN[Level.STUDY]
+    )
     found = session.execute(statement).mappings().all()
     people = load_patients(session, {row["patient_ref"] for row in found})
     series = _series_of(session, [row["id"] for row in found])
@@ -332,7 +342,7 @@ def _series_of(session: Session, ids: Collection[int]) -> dict[int, list[ListedS
             *(_series[name] for name in _SERIES_COLUMNS),
             _series.number_of_instances.label("instances"),
         )
-        .where(_series.study_ref.in_([*ids]))
+        .where(_series.study_ref.in_([*ids]), tables.SHOWN[Level.SERIES])
         .order_by(_series.study_ref, tables.SERIES_NUMBER, _series.id)
     )
     found: dict[int, list[ListedSeries]] = {}
@@ -375,7 +385,10 @@ def _modality(wanted: Any) -> ColumnElement[bool]:  # noqa: ANN401
 def _of_series(wanted: Any) -> ColumnElement[bool]:  # noqa: ANN401
     uid = wanted.code.removeprefix("urn:oid:")
     return criteria.among(
-        _studies.id, select(_series.study_ref).where(_series.series_instance_uid == uid)
+        _studies.id,
+        select(_series.study_ref).where(
+            _series.series_instance_uid == uid, tables.SHOWN[Level.SERIES]
+        ),
     )
 
 
@@ -446,7 +459,7 @@ def sort_studies(
     session: Session, asked: Sequence[Criterion], links: Rules, sort: str, limit: int
 ) -> list[int]:
     """Return the ids of the studies that match, sorted; ``-`` before the name: latest first."""
-    where = criteria.conditions({**_STUDY, **links}, asked)
+    where = _study_conditions(asked, links)
     order, latest = STUDY_SORTS[sort.removeprefix("-")], sort.startswith("-")
     turned = [one.desc() if latest else one.asc() for one in order]
     found = select(_studies.id).where(*where)

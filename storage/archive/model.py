@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from storage.archive.rejection_rules import Note
+
 
 class Level(StrEnum):
     """Query/Retrieve Level (0008,0052), PS3.4 C.3; in the order of the hierarchy."""
@@ -54,6 +56,8 @@ class ReceivedInstance:
     source_ae_title: str = ""
     custom: Mapping[Custom, str] = field(default_factory=dict)
     """Texts of attributes that an operator added."""
+    note: Note | None = None
+    """What it says, when it is a rejection note."""
 
 
 class Verdict(StrEnum):

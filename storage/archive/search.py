@@ -354,6 +354,8 @@ def _statement(
     )
     if level is Level.PATIENT:  # who is shown as another one is not there
         statement = statement.where(_patients.survivor_ref.is_(None))
+    else:
+        statement = statement.where(tables.SHOWN[level])
     if position is not None:
         statement = statement.where(_behind(level, position))
     if edge is not None:
@@ -495,7 +497,7 @@ def _count(session: Session, patient_ids: Collection[int]) -> dict[int, dict[str
     )
     statement = (
         select(_studies.patient_ref, *sums)
-        .where(_studies.patient_ref == wanted)
+        .where(_studies.patient_ref == wanted, tables.SHOWN[Level.STUDY])
         .group_by(_studies.patient_ref)
     )
     return {

@@ -17,6 +17,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from storage.archive import tables
+from storage.archive.model import Level
 from storage.base import values
 from storage.db.engine import Session
 
@@ -47,7 +48,7 @@ class Held:
 
 
 def find(session: Session, study_instance_uid: str, series_instance_uid: str = "") -> list[Held]:
-    """Return the series of a study, or the one named, in the order of `instances.locate`.
+    """Return what is shown of a study, or the series named, in the order of `instances.locate`.
 
     Raises
     ------
@@ -55,7 +56,10 @@ def find(session: Session, study_instance_uid: str, series_instance_uid: str = "
         One is no UID.
     """
     studies = tables.studies.c
-    wanted = [studies.study_instance_uid == values.uid(study_instance_uid)]
+    wanted = [
+        studies.study_instance_uid == values.uid(study_instance_uid),
+        tables.SHOWN[Level.SERIES],
+    ]
     if series_instance_uid:
         wanted.append(_SERIES.series_instance_uid == values.uid(series_instance_uid))
     found = session.execute(

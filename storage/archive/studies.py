@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from storage.archive import rows, tables
+from storage.archive.model import Level
 from storage.db.engine import Session
 
 
@@ -45,15 +46,17 @@ class HeldStudy:
     """As its objects say it."""
     modalities: tuple[str, ...]
     instances: int
+    """That are not rejected."""
     received_at: datetime
     """When the first object came."""
     changed_at: datetime
     """When the last one did."""
     series: tuple[HeldSeries, ...]
+    """Those of which something is shown; of a study that is rejected as a whole, none."""
 
 
 def held(session: Session, study_instance_uids: Collection[str]) -> set[str]:
-    """Return those of the studies of which an instance is in the index."""
+    """Return those of the studies of which an instance is in the index, rejected or not."""
     wanted = {uid for uid in study_instance_uids if uid}
     if not wanted:
         return set()
@@ -98,7 +101,7 @@ def _series(session: Session, study_id: int) -> tuple[HeldSeries, ...]:
     series, instances = tables.series.c, tables.instances.c
     source = (
         select(instances.source_ae_title)
-        .where(instances.series_ref == series.id)
+        .where(instances.series_ref == series.id, tables.SHOWN[Level.IMAGE])
         .order_by(tables.INSTANCE_NUMBER, instances.id)
         .limit(1)
         .scalar_subquery()
@@ -112,7 +115,7 @@ def _series(session: Session, study_id: int) -> tuple[HeldSeries, ...]:
             series.performed_procedure_step_id,
             func.coalesce(source, "").label("source_ae_title"),
         )
-        .where(series.study_ref == study_id)
+        .where(series.study_ref == study_id, tables.SHOWN[Level.SERIES])
         .order_by(series.id)
     )
     return tuple(
@@ -134,7 +137,7 @@ def _own(columns: ReadOnlyColumnCollection[str, Any], name: str) -> ColumnElemen
 
 
 def missing(session: Session, sop_instance_uids: Collection[str]) -> int:
-    """Return how many of these objects are not in the index."""
+    """Return how many of these objects did not come; a rejected one did."""
     wanted = {*sop_instance_uids}
     if not wanted:
         return 0

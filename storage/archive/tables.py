@@ -13,12 +13,13 @@ and a time also as HHMMSS.FFFFFF: as text they sort as they should, and an empty
 one needs no NULL in a keyset.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     DateTime,
     ForeignKey,
     Function,
@@ -177,6 +178,8 @@ instances: Final = Table(
     _text("dataset_sha256"),
     _text("source_ae_title"),
     _instant("received_at"),
+    # why nobody is shown it, '' of all others (`rejection_rules`)
+    _text("hidden"),
     UniqueConstraint("sop_instance_uid"),
 )
 
@@ -235,6 +238,13 @@ def number_or_last(column: Column[int]) -> Function[int]:
 
 SERIES_NUMBER: Final = number_or_last(series.c.series_number)
 INSTANCE_NUMBER: Final = number_or_last(instances.c.instance_number)
+# whoever looks for objects asks for this, and the counters count no others
+SHOWN: Final[Mapping[Level, ColumnElement[bool]]] = {
+    Level.STUDY: studies.c.number_of_instances > literal_column("0"),
+    Level.SERIES: series.c.number_of_instances > literal_column("0"),
+    Level.IMAGE: instances.c.hidden == literal_column("''"),
+}
+"""What is not rejected, by level: a series or study is shown while one of its objects is."""
 UNSETTLED: Final = or_(
     series.c.metadata_changed_at.is_distinct_from(series.c.changed_at),
     series.c.metadata_instances != series.c.number_of_instances,

@@ -1,6 +1,7 @@
 """Many rows in one statement, counters once per batch."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -10,14 +11,21 @@ from sqlalchemy import JSON, Table, Text, bindparam, cast, column, func, select,
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.sql.dml import ReturningInsert
 
-from storage.archive import custom_rows, ordered, rows, tables
+from storage.archive import custom_rows, ordered, rejection_rules, rows, tables
 from storage.archive.holdings import Series, Study
 from storage.archive.model import Custom, Level, ReceivedInstance
 from storage.archive.patients import Patient
 from storage.db.engine import Session
 
-Placed = tuple[ReceivedInstance, Series]
-"""A new instance and the series it goes into."""
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A new instance and the series it goes into."""
+
+    received: ReceivedInstance
+    series: Series
+    hidden: str = rejection_rules.SHOWN
+
 
 _COUNT_SERIES: Final = (
     update(tables.series)
@@ -52,10 +60,10 @@ def write(session: Session, added: Sequence[Placed]) -> None:
     Raced
         A UID is there already; the caller undoes what was written.
     """
-    series = [*{id(one): one for _, one in added}.values()]
+    series = [*{id(one.series): one.series for one in added}.values()]
     studies = [*{id(one.study): one.study for one in series}.values()]
     people = [*{id(one.patient): one.patient for one in studies}.values()]
-    changed_at = max(one.received_at for one, _ in added)
+    changed_at = max(one.received.received_at for one in added)
     _write_patients(session, people, changed_at)
     _insert_studies(session, [one for one in studies if one.id is None])
     _insert_series(session, [one for one in series if one.id is None])
@@ -145,10 +153,10 @@ def _insert_series(session: Session, new: Sequence[Series]) -> None:
 
 
 def _instance_row(placed: Placed) -> dict[str, object]:
-    one, series = placed
+    one = placed.received
     return {
         **rows.values(Level.IMAGE, one.attributes),
-        "series_ref": series.id,
+        "series_ref": placed.series.id,
         "transfer_syntax_uid": one.transfer_syntax_uid,
         "object_key": one.object_key,
         "dataset_offset": one.dataset_offset,
@@ -156,12 +164,14 @@ def _instance_row(placed: Placed) -> dict[str, object]:
         "dataset_sha256": one.dataset_sha256,
         "source_ae_title": rows.clean(one.source_ae_title),
         "received_at": one.received_at,
+        "hidden": placed.hidden,
     }
 
 
 def _custom(added: Sequence[Placed], ids: Mapping[str, int]) -> Iterator[tuple[Custom, int, str]]:
     """Yield the values of attributes that an operator added, with the row that has each."""
-    for one, series in added:
+    for placed in added:
+        one, series = placed.received, placed.series
         if one.custom:
             uid = one.attributes["SOPInstanceUID"]
             rows = {Level.STUDY: series.study.id, Level.SERIES: series.id, Level.IMAGE: ids[uid]}

@@ -34,6 +34,10 @@ class Kind(StrEnum):
     """A facility, a device, a user or their rights were changed."""
     ALARM = "alarm"
     """Something that a person has to look at: a cap was reached, a scope was tried."""
+    REJECT = "reject"
+    """Objects were rejected by a note: nobody is shown them any more."""
+    RESTORE = "restore"
+    """A rejection was withdrawn."""
     EXPORT = "export"
     """The journal, or a part of it, was given out."""
 
@@ -64,6 +68,7 @@ _QUERY: Final = ("110112", "Query")
 _EXPORT: Final = ("110106", "Export")
 _PATIENT: Final = ("110110", "Patient Record")
 _PROCEDURE: Final = ("110111", "Procedure Record")
+_INSTANCES: Final = ("110103", "DICOM Instances Accessed")
 _SECURITY: Final = ("110113", "Security Alert")
 
 CODES: Final[Mapping[Kind, Coded]] = {
@@ -81,6 +86,8 @@ CODES: Final[Mapping[Kind, Coded]] = {
     Kind.WITHDRAW: Coded(*_PATIENT, "U"),
     Kind.REGISTRY: Coded("110100", "Application Activity", "U"),
     Kind.ALARM: Coded(*_SECURITY, "E"),
+    Kind.REJECT: Coded(*_INSTANCES, "U"),
+    Kind.RESTORE: Coded(*_INSTANCES, "U"),
     Kind.EXPORT: Coded("110101", "Audit Log Used", "R"),
 }
 

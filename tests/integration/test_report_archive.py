@@ -11,7 +11,8 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
 from pacs import illustrating, part10
-from pacs.report_objects import BASIC_TEXT_SR, ENCAPSULATED_PDF, KEY_OBJECT_SELECTION
+from pacs.rejecting import KEY_OBJECT_SELECTION
+from pacs.report_objects import BASIC_TEXT_SR, ENCAPSULATED_PDF
 from pacs.reporting import Reporting
 from ris.reports import documents, key_images, practitioners
 from ris.reports.key_images import KeyImage
@@ -22,6 +23,7 @@ from ris.reports.signing.local import LocalSigner
 from ris.reports.signing.remote import RemoteSigner
 from ris.reports.states import Action
 from storage.archive import instances, search
+from storage.archive.instances import Scope
 from storage.archive.model import Level, Query, StoredInstance
 from storage.db.engine import transaction
 from storage.jobs import queue
@@ -68,9 +70,10 @@ class Archive:
     def signed(self, **values: object) -> Report:
         return self.desk.signed(study_instance_uids=(self.study,), **values)
 
-    def stored(self, sop_class_uid: str) -> list[StoredInstance]:
+    def stored(self, sop_class_uid: str, scope: Scope = Scope.SHOWN) -> list[StoredInstance]:
         with transaction(self.node.engine) as session:
-            found = instances.locate(session, {"StudyInstanceUID": self.study})
+            keys = {"StudyInstanceUID": self.study}
+            found = instances.locate(session, keys, scope)
         return [one for one in found if one.sop_class_uid == sop_class_uid]
 
     def objects(self, sop_class_uid: str) -> list[Dataset]:
@@ -137,8 +140,9 @@ def test_objects_are_what_the_standard_says(archive: Archive, tmp_path: Path) ->
         (BASIC_TEXT_SR, 3),
         (KEY_OBJECT_SELECTION, 1),
     ):
-        found = archive.stored(sop_class)
+        found = archive.stored(sop_class, Scope.KEPT)
         assert len(found) == count
+        assert archive.stored(sop_class) == [], "a note rejects the documents of the report"
         for one in found:
             assert errors_of(archive.file(one), tmp_path) == []
 

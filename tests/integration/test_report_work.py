@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from pacs.report_objects import KEY_OBJECT_SELECTION
+from pacs.rejecting import KEY_OBJECT_SELECTION
 from pacs.reporting import Reporting
 from ris.reports import criticals
 from ris.reports.signing.local import LocalSigner
