@@ -2,7 +2,7 @@
 
     an object or a performed step came ─┐
     a verdict said: look again then ────┼─ match with orders ─ judge
-    an order came or was changed ───────┘
+    an order came or was changed ───────┘          then its reports follow
 
 Every study is looked at in a transaction of its own: one that makes trouble keeps nobody waiting.
 """
@@ -19,6 +19,7 @@ from sqlalchemy import or_, select, update
 
 from ris import coercing, judging, locks, performed, reconcile
 from ris.reconcile import Standing
+from ris.reports import attaching
 from ris.study_tables import StudyRow
 from ris.tables import IdentifierRow, OrderRow, PatientRow, ProcedureRow, StepRow
 from storage.archive import studies
@@ -93,6 +94,7 @@ class Following:
         self._try(uid, lambda session: look(session, uid, now, self._zone))
         # apart: a look holds what the ingest waits for while it holds the study
         self._try(uid, partial(_follow_orders, study_instance_uid=uid))
+        self._try(uid, partial(_follow_reports, study_instance_uid=uid))
 
     def _try(self, uid: str, work: Callable[[Session], None]) -> None:
         try:
@@ -154,6 +156,11 @@ def look(session: Session, study_instance_uid: str, now: datetime, zone: tzinfo)
 def _follow_orders(session: Session, study_instance_uid: str) -> None:
     locks.lock_studies(session, [study_instance_uid])
     coercing.follow(session, study_instance_uid)
+
+
+def _follow_reports(session: Session, study_instance_uid: str) -> None:
+    locks.lock_studies(session, [study_instance_uid])
+    attaching.follow(session, study_instance_uid)
 
 
 def _tell(uid: str, standing: Standing, state: str) -> None:

@@ -106,6 +106,60 @@ def find_by_study(session: Session, study_instance_uid: str) -> Sequence[Order]:
     return _orders(session, OrderRow.id.in_(those))
 
 
+def of_study(session: Session, study_instance_uid: str) -> Sequence[Order]:
+    """Return the orders that a study belongs to, as rules or a person have attached it.
+
+    Of a study that is attached to none (yet): those whose procedures have its UID, but for those
+    from which it was taken.
+    """
+    attached, left = _attachments(session, [study_instance_uid])
+    if attached:
+        return _orders(session, OrderRow.id.in_(attached))
+    return [one for one in find_by_study(session, study_instance_uid) if one.id not in left]
+
+
+def attached_to(session: Session, study_instance_uid: str) -> Collection[int]:
+    """Return the orders that rules or a person have attached a study to."""
+    return _attachments(session, [study_instance_uid])[0]
+
+
+def was_taken_from(session: Session, study_instance_uids: Collection[str]) -> Collection[int]:
+    """Return the orders that one of these studies was attached to, and none of them is now."""
+    attached, left = _attachments(session, study_instance_uids)
+    return left - attached
+
+
+def _attachments(
+    session: Session, study_instance_uids: Collection[str]
+) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the orders that these studies are attached to, and those that they once were."""
+    statement = select(AttachmentRow.order_ref, AttachmentRow.detached_at).where(
+        AttachmentRow.study_instance_uid.in_({*study_instance_uids})
+    )
+    rows = session.execute(statement).all()
+    attached = frozenset(order_id for order_id, detached_at in rows if detached_at is None)
+    return attached, frozenset(order_id for order_id, _ in rows) - attached
+
+
+def studies_of(session: Session, order_id: int) -> Sequence[str]:
+    """Return the studies of an order: those attached to it, then the UIDs it gave out itself.
+
+    The UID of a procedure whose study came under another one is left out: nothing has it.
+    """
+    statement = select(AttachmentRow).where(
+        AttachmentRow.order_ref == order_id, AttachmentRow.detached_at.is_(None)
+    )
+    attached = session.scalars(statement.order_by(AttachmentRow.id)).all()
+    done = {one.procedure_ref for one in attached}
+    planned = [
+        one.study_instance_uid
+        for one in procedures_of(session, order_id)
+        if one.id not in done and not one.canceled
+    ]
+    uids = [*(one.study_instance_uid for one in attached), *planned]
+    return [*dict.fromkeys(filter(None, uids))]
+
+
 def of_patient(session: Session, root: int) -> Sequence[Order]:
     """Return the orders of a patient and of those merged into him."""
     those = select(PatientRow.id).where(PatientRow.root_ref == root)

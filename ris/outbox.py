@@ -136,6 +136,18 @@ def paper_is_there(session: Session, report_uid: str, revision: int, at: datetim
         enqueue_report(session, report_uid, revision, at)
 
 
+def tell_reports_anew(session: Session, report_uid: str) -> None:
+    """Have every version of a report told that was told to nobody: its order was not known."""
+    earlier = aliased(ReportEventRow)
+    again = exists().where(
+        earlier.report_uid == ReportEventRow.report_uid,
+        earlier.revision == ReportEventRow.revision,
+        earlier.id < ReportEventRow.id,
+    )
+    statement = update(ReportEventRow).where(ReportEventRow.report_uid == report_uid, ~again)
+    session.execute(statement.values(told_at=None).execution_options(synchronize_session=False))
+
+
 def untold_reports(session: Session, limit: int) -> Sequence[ReportEvent]:
     """Return the oldest versions of which no messages were made; hold them for this transaction."""
     earlier = aliased(ReportEventRow)

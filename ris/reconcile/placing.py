@@ -58,3 +58,5 @@ def put(
     if deed.by != RULES:  # else whoever looks after studies does it, in a transaction of its own
         coercing.follow(session, uid)
     judging.judge(session, uid, now, zone)
+    if deed.by != RULES:  # its reports follow too, when whoever looks after studies looks at it
+        row.watched, row.look_at = True, None

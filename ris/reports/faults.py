@@ -106,6 +106,14 @@ TEXTS: Final[Mapping[str, Words]] = {
         "order {order} has a report already",
         "chỉ định {order} đã có phiếu kết quả",
     ),
+    "study_has_report": Words(
+        "the study has a report already; name no order to write a further one",
+        "ca chụp đã có phiếu kết quả; hãy chỉ rõ là không theo chỉ định nào để viết phiếu khác",
+    ),
+    "study_moved": Words(
+        "the study was taken from the order of this report: attach it, or cancel the report",
+        "ca chụp không còn thuộc chỉ định của phiếu này: hãy gắn lại ca chụp hoặc huỷ phiếu",
+    ),
     "stale": Words(
         "the report was changed by {author} meanwhile",
         "phiếu kết quả vừa được {author} sửa",

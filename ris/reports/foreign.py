@@ -114,8 +114,8 @@ def _subject_of(
     if len(own) > 1:
         raise Conflict("OBR-2: several orders have this number")
     if own:
-        uids = [one.study_instance_uid for one in orders.procedures_of(session, own[0].id)]
-        return own[0], result.study_instance_uid or next(filter(None, uids), "")
+        uids = orders.studies_of(session, own[0].id)
+        return own[0], result.study_instance_uid or next(iter(uids), "")
     subject = (
         subjects.of_study(session, result.study_instance_uid) if result.study_instance_uid else None
     )
@@ -136,7 +136,7 @@ def _orders(session: Session, result: ResultRequest) -> list[Order]:
         )
     ]
     if result.study_instance_uid:
-        named.append(orders.find_by_study(session, result.study_instance_uid))
+        named.append(orders.of_study(session, result.study_instance_uid))
     for some in named:
         if open_ones := [one for one in some if one.state is not OrderState.CANCELED]:
             return open_ones

@@ -138,6 +138,8 @@ class Flags:
     """Images that came after the signature; negative when some are gone."""
     demographics_changed: tuple[str, ...] = ()
     """Names of the fields of `Subject` that are others now."""
+    order_missing: bool = False
+    """It is for no order: no placer and no health station is told of it until it gets one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ from uuid import uuid4
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
+from ris import locks as study_locks
 from ris import orders
 from ris.model import OrderState, Patient
 from ris.reports import contents, locks, records, subjects, writing
 from ris.reports.faults import LANGUAGES, Fault, Invalid, refused
 from ris.reports.model import Opening, Practitioner, Report, Subject
-from ris.reports.states import Action, Status
+from ris.reports.states import ENDED, Action, Status
 from ris.reports.tables import ReportOrderRow, ReportRow
 from ris.reports.writing import Step
 from storage.base import values
@@ -33,8 +34,11 @@ def open_report(session: Session, person: Practitioner, opening: Opening) -> Rep
         It is about nothing, about several patients or about a study that is not held, or its
         text cannot be used.
     Refused
-        One of the orders has a report.
+        One of the orders has a report; or, when none is named, all of the study have one, or the
+        study has one without an order: a further one is opened by naming its orders, or none.
     """
+    _check(opening)
+    study_locks.lock_studies(session, opening.study_instance_uids)
     order_ids = _order_ids(session, opening)
     subject = _subject_of(session, opening, order_ids)
     content = contents.cleaned(replace(opening.content, addenda=()))
@@ -55,18 +59,41 @@ def open_report(session: Session, person: Practitioner, opening: Opening) -> Rep
     return records.report_of(session, row)
 
 
+def _check(opening: Opening) -> None:
+    """Raise `Invalid` when the language or a UID is none, or the studies are too many."""
+    if opening.language not in LANGUAGES:
+        raise Invalid(Fault("unknown_value", "/language", {"known": ", ".join(LANGUAGES)}))
+    if len(opening.study_instance_uids) > MOST_STUDIES:
+        raise Invalid(Fault("too_many", "/study_instance_uids", {"most": MOST_STUDIES}))
+    for index, uid in enumerate(opening.study_instance_uids):
+        if not values.is_uid(uid):
+            raise Invalid(Fault("not_a_uid", f"/study_instance_uids/{index}"))
+
+
 def _order_ids(session: Session, opening: Opening) -> Sequence[int]:
     if opening.order_ids is not None:
         return [*dict.fromkeys(opening.order_ids)]
-    found = [
-        one for uid in opening.study_instance_uids for one in orders.find_by_study(session, uid)
-    ]
-    ids = [one.id for one in found if one.state is not OrderState.CANCELED]
+    found = [one for uid in opening.study_instance_uids for one in orders.of_study(session, uid)]
+    ids = [*dict.fromkeys(one.id for one in found if one.state is not OrderState.CANCELED)]
     statement = select(ReportOrderRow.order_id).where(
         ReportOrderRow.order_id.in_(ids), ReportOrderRow.live
     )
     taken = {*session.scalars(statement)}
-    return [one for one in dict.fromkeys(ids) if one not in taken]
+    free = [one for one in ids if one not in taken]
+    if taken and not free:
+        raise refused("order_has_report", order=min(taken))
+    if not free and _has_report(session, opening.study_instance_uids):
+        raise refused("study_has_report")
+    return free
+
+
+def _has_report(session: Session, study_instance_uids: Sequence[str]) -> bool:
+    """Return whether one of these studies has a report that is not over."""
+    statement = select(ReportRow.id).where(
+        ReportRow.study_instance_uids.overlap([*study_instance_uids]),
+        ReportRow.status.not_in(ENDED),
+    )
+    return session.scalar(statement.limit(1)) is not None
 
 
 def _study_instance_uids(
@@ -74,9 +101,8 @@ def _study_instance_uids(
 ) -> Sequence[str]:
     if opening.study_instance_uids:
         return [*dict.fromkeys(opening.study_instance_uids)]
-    procedures = [one for order_id in order_ids for one in orders.procedures_of(session, order_id)]
-    uids = [one.study_instance_uid for one in procedures if not one.canceled]
-    return [uid for uid in dict.fromkeys(uids) if uid]
+    uids = [uid for order_id in order_ids for uid in orders.studies_of(session, order_id)]
+    return [*dict.fromkeys(uids)]
 
 
 def _row(session: Session, opening: Opening, order_ids: Sequence[int]) -> ReportRow:
@@ -99,19 +125,17 @@ def _row(session: Session, opening: Opening, order_ids: Sequence[int]) -> Report
 
 def _subject_of(session: Session, opening: Opening, order_ids: Sequence[int]) -> Subject:
     """Return the one patient that everything is about."""
-    if opening.language not in LANGUAGES:
-        raise Invalid(Fault("unknown_value", "/language", {"known": ", ".join(LANGUAGES)}))
     if not opening.study_instance_uids and not order_ids:
         raise Invalid(Fault("one_of_both"))
-    if len(opening.study_instance_uids) > MOST_STUDIES:
-        raise Invalid(Fault("too_many", "/study_instance_uids", {"most": MOST_STUDIES}))
     studied = _subjects(session, opening.study_instance_uids)
     if not order_ids:
         _require_one(studied)
         return studied[0]
     patient, subject = _ordered(session, order_ids)
     for index, other in enumerate(studied):
-        if not subjects.belongs_to(other, patient):
+        # what rules or a person have attached belongs to him, whatever its header says
+        attached = orders.attached_to(session, opening.study_instance_uids[index])
+        if not {*attached} & {*order_ids} and not subjects.belongs_to(other, patient):
             raise Invalid(Fault("other_patient", f"/study_instance_uids/{index}"))
     return subject
 
@@ -138,12 +162,9 @@ def _require_one(studied: Sequence[Subject]) -> None:
 def _subjects(session: Session, study_instance_uids: Sequence[str]) -> list[Subject]:
     found = []
     for index, uid in enumerate(study_instance_uids):
-        pointer = f"/study_instance_uids/{index}"
-        if not values.is_uid(uid):
-            raise Invalid(Fault("not_a_uid", pointer))
         subject = subjects.of_study(session, uid)
         if subject is None:
-            raise Invalid(Fault("unknown_study", pointer))
+            raise Invalid(Fault("unknown_study", f"/study_instance_uids/{index}"))
         found.append(subject)
     return found
 

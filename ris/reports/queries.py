@@ -1,7 +1,7 @@
 """Which reports there are, and what they said when."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, select
 
@@ -25,6 +25,8 @@ class Search:
     order_id: int | None = None
     issued: bool = False
     """Only those that others were told of."""
+    order_missing: bool = False
+    """Only those that are for no order."""
 
 
 def get(session: Session, uid: str) -> Report:
@@ -118,7 +120,8 @@ def flags(session: Session, report: Report) -> Flags:
         return Flags()
     uids = report.study_instance_uids
     subject = subjects.present(session, report.order_ids, uids)
-    return subjects.flags_of(signed[-1], subject, subjects.images_of(session, uids))
+    found = subjects.flags_of(signed[-1], subject, subjects.images_of(session, uids))
+    return replace(found, order_missing=not report.order_ids)
 
 
 def second_readings(session: Session, uid: str) -> Sequence[SecondReading]:
@@ -173,6 +176,9 @@ def _conditions(search: Search) -> Sequence[ColumnElement[bool]]:
         wanted.append(ReportRow.accession_numbers.contains([search.accession_number]))
     if search.issued:
         wanted.append(ReportRow.version > 0)
+    if search.order_missing:
+        having = select(ReportOrderRow.report_id).where(ReportOrderRow.report_id == ReportRow.id)
+        wanted.append(~having.exists())
     if search.order_id is not None:
         having = select(ReportOrderRow.report_id).where(ReportOrderRow.order_id == search.order_id)
         wanted.append(ReportRow.id.in_(having))

@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import select, update
 
 from ris import orders, outbox
-from ris.reports import contents, locks, records, releasing, subjects, writing
+from ris.reports import attaching, contents, locks, records, releasing, subjects, writing
 from ris.reports.faults import Fault, Invalid, Refused, Words, refused
 from ris.reports.model import (
     Addendum,
@@ -70,6 +70,8 @@ def act(session: Session, person: Practitioner, uid: str, command: Command) -> R
     changed = content != report.latest.content
     status = _decide(session, row, report, command.action, person, changed=changed)
     _require(command, content)
+    if _tells_of_patient(command.action):
+        attaching.require_at_home(session, report)
     if command.action is Action.SAVE:
         locks.hold(row, person)
     else:
@@ -195,9 +197,14 @@ def _require(command: Command, content: Content) -> None:
         contents.require_complete(content)
 
 
+def _tells_of_patient(action: Action) -> bool:
+    """Return whether others get a text of a patient by it."""
+    return RULES[action].signs or action is Action.RELEASE
+
+
 def _subject_after(session: Session, report: Report, action: Action) -> Subject:
-    """Return the patient as a version has it: the present one when it is signed."""
-    if not RULES[action].signs:
+    """Return the patient as a version has it: the present one when others are told of a text."""
+    if not _tells_of_patient(action):
         return report.latest.subject
     found = subjects.present(session, report.order_ids, report.study_instance_uids)
     return found or report.latest.subject

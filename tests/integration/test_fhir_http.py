@@ -177,6 +177,9 @@ def test_a_retracted_report_shows_its_text_in_no_version(world: World) -> None:
     assert shown["status"] == "entered-in-error"
     for one in (shown, earlier):
         assert not {"conclusion", "contained", "presentedForm"} & one.keys()
+    held = {"if-none-match": 'W/"1"'}
+    answer = world.admin.get(f"DiagnosticReport/{signed.uid}/_history/1", **held)
+    assert answer.status_code == 200, "its client is not told to keep the text"
 
 
 def test_provenance_tells_who_read_and_who_signed(world: World, case: Case) -> None:
@@ -186,6 +189,29 @@ def test_provenance_tells_who_read_and_who_signed(world: World, case: Case) -> N
     assert agents == {"author": "BS. Trần Thị Ỷ", "verifier": "BS.CKII Đỗ Văn Ường"}
     assert made["target"] == [{"reference": f"DiagnosticReport/{case.report.uid}/_history/1"}]
     assert world.admin.read(f"Provenance/{made['id']}") == made
+
+
+def test_provenance_of_a_correction_names_the_version_before_it(world: World) -> None:
+    report = world.report(world.study(706))
+    world.desk.act(Action.ADDEND, report, HEAD, addendum="Đã hội chẩn.")
+
+    found = world.admin.read(f"Provenance/{report.uid}-2")
+    first = world.admin.read(f"Provenance/{report.uid}-1")
+
+    before = {"reference": f"DiagnosticReport/{report.uid}/_history/1"}
+    assert found["entity"] == [{"role": "revision", "what": before}]
+    assert found["activity"]["coding"][0]["code"] == "UPDATE"
+    assert "entity" not in first
+
+
+def test_what_a_preliminary_report_observed_is_preliminary(world: World) -> None:
+    draft = world.report(world.study(707), sign=False)
+    world.desk.act(Action.RELEASE, world.desk.release(draft), HEAD)
+
+    shown = world.admin.read(f"DiagnosticReport/{draft.uid}")
+
+    assert shown["status"] == "preliminary"
+    assert {one["status"] for one in shown["contained"]} == {"preliminary"}
 
 
 def test_a_patient_of_the_archive_alone_is_a_patient(world: World) -> None:

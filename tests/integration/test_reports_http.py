@@ -269,3 +269,11 @@ def test_code_that_leads_nowhere(room: Room, code: str) -> None:
 
     assert answer.status_code in {404, 422}
     assert "<script>" not in answer.text
+
+
+def test_report_that_nobody_is_told_of_is_listed_and_flagged(room: Room) -> None:
+    signed = room.signed()
+
+    assert signed["flags"]["order_missing"] is True
+    listed = room.head.get(REPORTS, params={"order_missing": True}).json()
+    assert [one["uid"] for one in listed] == [signed["uid"]]

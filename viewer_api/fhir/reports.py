@@ -37,7 +37,7 @@ def render(report: Issued, context: Context) -> Json:
     """Return the resource; of what was retracted, and of what nothing was issued, without text."""
     version = report.version
     content = None if report.hidden or version is None else version.content
-    observations = [*_observations(content)] if content else []
+    observations = [*_observations(content, report.status)] if content else []
     uid = report.uid
     return datatypes.full(
         resourceType=KIND,
@@ -110,22 +110,27 @@ def _conclusion(content: Content) -> str:
     return "\n".join(part for part in (content.impression, *added) if part.strip())
 
 
-def _observations(content: Content) -> Iterator[Json]:
+_OBSERVED: Final = frozenset({"preliminary", "final", "amended", "corrected"})
+"""Statuses of a report that an Observation (FHIR R4 10.1) has too."""
+
+
+def _observations(content: Content, status: str) -> Iterator[Json]:
+    told = status if status in _OBSERVED else "final"
     for section, (code, display) in SECTIONS.items():
         text = getattr(content, section)
         if text.strip():
             yield {
                 "resourceType": "Observation",
                 "id": section.replace("_", "-"),
-                "status": "final",
+                "status": told,
                 "code": datatypes.coded(CODES["LN"], code, display),
                 "valueString": text,
             }
     for number, one in enumerate(content.measurements, 1):
-        yield _measured(one, number)
+        yield _measured(one, number, told)
 
 
-def _measured(one: Measurement, number: int) -> Json:
+def _measured(one: Measurement, number: int, status: str) -> Json:
     code = (
         {"system": CODES.get(one.code.scheme.upper()), "code": one.code.value} if one.code else {}
     )
@@ -137,7 +142,7 @@ def _measured(one: Measurement, number: int) -> Json:
     return {
         "resourceType": "Observation",
         "id": f"measurement-{number}",
-        "status": "final",
+        "status": status,
         "code": {**({"coding": [datatypes.full(**code)]} if code else {}), "text": one.name},
         **value,
     }
@@ -160,7 +165,7 @@ def render_provenance(report: Issued, context: Context) -> Json:
     version = report.version
     if version is None:
         raise ValueError("nothing was issued")
-    before = version.supersedes
+    before = version.version - 1  # issued versions are counted without a gap
     activity = ACTIVITIES.get(version.action, REVISED if before else CREATED)
     return datatypes.full(
         resourceType=PROVENANCE,

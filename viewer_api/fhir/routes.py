@@ -254,7 +254,8 @@ def read_version(
     searcher = searcher_of(request, session)
     shown = reports.render(found, searcher.context)
     searcher.tell(shown)
-    return show(request, shown)
+    # a client that still has the text of what was retracted since is not told to keep it
+    return answer(request, shown) if found.hidden else show(request, shown)
 
 
 # Subscriptions

@@ -87,12 +87,13 @@ class SecondReaderRequest(_Request):
 
 
 class ReportSearch(_Request):
-    """Which reports are wanted."""
+    """Which reports are wanted; `order_missing`: those that nobody else is told of."""
 
     status: tuple[Status, ...] = ()
     study_instance_uid: str = ""
     accession_number: str = ""
     order_id: OrderId | None = None
+    order_missing: bool = False
     limit: Annotated[int, Field(ge=1, le=500)] = 100
     before: str = ""
 
@@ -116,6 +117,7 @@ def list_reports(
         study_instance_uid=search.study_instance_uid,
         accession_number=search.accession_number,
         order_id=search.order_id,
+        order_missing=search.order_missing,
         issued=not report_views.writes(caller),
     )
     found = queries.find(session, wanted, limit=search.limit, before=search.before)
