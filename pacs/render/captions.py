@@ -51,18 +51,27 @@ class Captions:
     bottom_left: tuple[str, ...] = ()
 
 
-def of(found: Header, keywords: Sequence[str]) -> Captions:
-    """Return what an object says of itself, as far as `keywords` ask for it."""
+def of(found: Header, keywords: Sequence[str], corrected: Mapping[str, object]) -> Captions:
+    """Return what an object says of itself, as far as `keywords` ask for it.
+
+    `corrected` has the texts, by keyword, that are known better since it was received: a
+    picture with the name of somebody else on it would be believed.
+    """
+
+    def text(keyword: str) -> str:
+        known = corrected.get(keyword)
+        return known if isinstance(known, str) else found.text(keyword)
+
     patient: tuple[str, ...] = ()
     study: tuple[str, ...] = ()
     technique: tuple[str, ...] = ()
     if _PATIENT in keywords:
-        name = names.in_reading_order(found.text("PatientName"))
-        birth = " ".join(filter(None, map(found.text, ("PatientBirthDate", "PatientSex"))))
-        patient = _lines(name, found.text("PatientID"), birth)
-        study = _lines(*map(found.text, ("InstitutionName", "StudyDate", "AccessionNumber")))
+        name = names.in_reading_order(text("PatientName"))
+        birth = " ".join(filter(None, map(text, ("PatientBirthDate", "PatientSex"))))
+        patient = _lines(name, text("PatientID"), birth)
+        study = _lines(*map(text, ("InstitutionName", "StudyDate", "AccessionNumber")))
     if _TECHNICAL in keywords:
-        values = ((found.text(keyword).partition("\\")[0], form) for keyword, form in _TECHNIQUE)
+        values = ((text(keyword).partition("\\")[0], form) for keyword, form in _TECHNIQUE)
         technique = _lines(*(form.format(value) for value, form in values if value))
     return Captions(patient, study, technique)
 

@@ -21,6 +21,10 @@ _FUNCTIONS: Final[Mapping[str, str]] = {
 }
 
 
+class Outside(Malformed):
+    """What is asked for lies outside of the image: a fault of the request, not of the object."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A window of grey levels (PS3.3 C.11.2.1.2)."""
@@ -101,6 +105,34 @@ def _viewport(text: str) -> Viewport:
         raise Malformed("viewport: sx and sy are not negative")
     region = (left, top, abs(across), abs(down))
     return Viewport(width, height, region, across < 0, down < 0)
+
+
+def box(region: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of a region in whole pixels, at least one each way."""
+    left, top, width, height = region
+    x, y = int(left), int(top)
+    return x, y, max(x + 1, int(left + width)), max(y + 1, int(top + height))
+
+
+def cut(region: tuple[float, float, float, float]) -> tuple[int, int]:
+    """Return width and height of a region in whole pixels."""
+    left, top, right, bottom = box(region)
+    return right - left, bottom - top
+
+
+def require_inside(viewport: Viewport | None, columns: int, rows: int) -> None:
+    """Refuse a region that has nothing of a picture of that size.
+
+    Raises
+    ------
+    Outside
+        The picture ends before it begins.
+    """
+    if viewport is None or viewport.region is None:
+        return
+    left, top, _, _ = viewport.region
+    if left >= columns or top >= rows:
+        raise Outside("viewport: the region lies outside of the image")
 
 
 def _quality(text: str) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pacs.render import options
 from pacs.render.looks import Bytes, Look, Table
 from pacs.render.options import Options, Viewport, Window
 from storage.base.errors import Malformed, NotSupported
@@ -289,12 +290,11 @@ def shown(drawn: Image.Image, viewport: Viewport | None) -> Image.Image:
     if viewport is None:
         return drawn
     if viewport.region is not None:
+        options.require_inside(viewport, *drawn.size)
         left, top, width, height = viewport.region
-        right = min(left + width, drawn.width) if width else drawn.width
-        bottom = min(top + height, drawn.height) if height else drawn.height
-        if right - left < 1 or bottom - top < 1:
-            raise Malformed("viewport: the region lies outside of the image")
-        drawn = drawn.crop((int(left), int(top), int(right), int(bottom)))
+        whole = left, top, width or drawn.width - left, height or drawn.height - top
+        x, y, right, bottom = options.box(whole)
+        drawn = drawn.crop((x, y, min(right, drawn.width), min(bottom, drawn.height)))
     if viewport.flip_horizontal:
         drawn = drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if viewport.flip_vertical:

@@ -148,6 +148,24 @@ def test_corrected_birth_date_and_sex_are_shown(hospital: Hospital) -> None:
     assert given.PatientName == "NGUYEN VAN AN"
 
 
+def test_name_that_is_written_on_a_picture_is_the_corrected_one(hospital: Hospital) -> None:
+    hospital.his.admit("BN1", "NGUYỄN VĂN AN")
+    sent = hospital.image("BN1", "NGUYEN VAN AN")
+
+    def picture(of: Dataset) -> bytes:
+        path = f"{hospital.path(of)}/rendered?annotation=patient&viewport=256,256&accept=image/png"
+        return hospital.client.get(path).raise_for_status().content
+
+    first = picture(sent)
+    hospital.his.admit("BN1", "NGUYỄN VĂN ANH", event="A08")
+    deadline = time.monotonic() + PATIENCE_S
+    while (later := picture(sent)) == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+    assert later == picture(hospital.image("BN1", "NGUYỄN VĂN ANH"))
+
+
 def test_merge_shows_all_studies_under_the_survivor(hospital: Hospital) -> None:
     hospital.his.admit("BN1", "NGUYỄN VĂN AN")
     hospital.his.admit("BN2", "NGUYỄN VĂN ÂN")

@@ -86,6 +86,7 @@ def test_every_level_has_a_thumbnail(client, ct, place):
     [
         ("image/png", "PNG"),
         ("image/webp", "WEBP"),
+        ("image/gif", "GIF"),
         ("image/jpeg", "JPEG"),
         ("*/*", "JPEG"),
         ("image/*", "JPEG"),
@@ -269,6 +270,7 @@ def test_what_has_not_changed_is_not_sent_again(client, ct):
         ("/frames/x/thumbnail", {}, "*/*", 400),
         ("/rendered", {"window": "1"}, "*/*", 400),
         ("/rendered", {"viewport": "0,0"}, "*/*", 400),
+        ("/rendered", {"viewport": "8,8,5000,0,8,8"}, "*/*", 400),
         ("/rendered", {"quality": "many"}, "*/*", 400),
         ("/rendered", {}, "video/mp4", 406),
         ("/rendered", {}, "multipart/related; type=video/mp4", 406),
@@ -335,6 +337,9 @@ def test_a_report_is_read_in_the_language_of_the_reader(client, shared_http_node
     assert "<dt>Patient</dt>" in english.text
     assert "<script>" not in vietnamese.text
     assert vietnamese.headers["etag"] != english.headers["etag"]
+    model = client.get(url, headers={"Accept": "text/xml"})
+    assert model.headers["content-type"] == "text/xml"
+    assert 'keyword="ContentSequence"' in model.text
     assert plain.headers["content-type"] == "text/plain; charset=utf-8"
     assert "Findings: Không thấy <script>" in plain.text
 

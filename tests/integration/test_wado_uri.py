@@ -96,7 +96,7 @@ def test_frame_by_its_number(client: httpx.Client, movie: Dataset) -> None:
     ]
 
     assert frames[0] != frames[1]
-    assert wado(client, movie, contentType="image/png", frameNumber="4").status_code == 404
+    assert wado(client, movie, contentType="image/png", frameNumber="4").status_code == 400
     assert wado(client, movie).headers["content-type"] == "image/jpeg"
 
 
@@ -106,6 +106,25 @@ def test_first_of_several_content_types_that_there_is(
     answer = wado(client, slice_, contentType="text/rtf,image/png,image/jpeg")
 
     assert answer.headers["content-type"] == "image/png"
+
+
+def test_region_is_given_in_its_original_size(client: httpx.Client, slice_: Dataset) -> None:
+    answer = wado(client, slice_, contentType="image/png", region="0.25,0,0.75,0.25")
+
+    with Image.open(BytesIO(answer.content)) as picture:
+        assert picture.size == (slice_.Columns // 2, slice_.Rows // 4)
+
+
+def test_annotation_is_written(client: httpx.Client, slice_: Dataset) -> None:
+    asked = {"contentType": "image/png", "columns": "256"}
+
+    plain, written = (
+        wado(client, slice_, **asked),
+        wado(client, slice_, **asked, annotation="patient"),
+    )
+
+    assert written.status_code == 200
+    assert written.content != plain.content
 
 
 def test_document_is_an_object_by_default_and_a_document_when_asked(
@@ -139,11 +158,13 @@ def test_document_is_an_object_by_default_and_a_document_when_asked(
         ({"columns": "9999999"}, 400),
         ({"imageQuality": "101"}, 400),
         ({"frameNumber": "1,2"}, 400),
+        ({"frameNumber": "0"}, 400),
+        ({"annotation": "nonsense"}, 400),
         ({"region": "0,0,2,2"}, 400),
         ({"region": "1,1,0,0"}, 400),
         ({"region": "x"}, 400),
     ],
-    ids=range(18),
+    ids=range(20),
 )
 def test_what_cannot_be_given_is_told(
     client: httpx.Client, slice_: Dataset, parameters: dict[str, str], status: int

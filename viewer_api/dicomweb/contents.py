@@ -13,6 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from pacs.render.options import Outside
 from storage.archive.model import StoredInstance
 from storage.base.errors import Malformed, NotSupported
 from viewer_api import multipart, problems
@@ -36,6 +37,8 @@ def content_of(stored: StoredInstance) -> Iterator[None]:
     """
     try:
         yield
+    except Outside:
+        raise
     except Malformed as fault:
         raise NotSupported(f"SOP Instance {stored.sop_instance_uid}: {fault}") from fault
 

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from pacs.render import documents, options
-from pacs.render.options import Options, Viewport
+from pacs.render.options import Options, Outside, Viewport
 from pacs.render.presentations import Presentation
 from pacs.series_metadata import Entry
 from storage.access.tokens import Action
@@ -288,7 +288,7 @@ def _each(
             one = replace(target, numbers=(number,))
             try:
                 yield entry, number, _made(parts, entry, one, asked, media_type)
-            except NotSupported as reason:
+            except (NotSupported, Outside) as reason:
                 uid = entry.stored.sop_instance_uid
                 log.warning("not_rendered", extra={"sop_instance_uid": uid, "reason": str(reason)})
                 break

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
-from pacs import contexts, drawing, frames, header, retrieve, wrapping
+from pacs import contexts, correcting, dicom_xml, drawing, frames, header, retrieve, wrapping
 from pacs.drawing import Drawing
 from pacs.header import Header
 from pacs.render import (
@@ -14,6 +14,7 @@ from pacs.render import (
     films,
     groups,
     looks,
+    options,
     pictures,
     presentations,
     transport,
@@ -31,8 +32,9 @@ from viewer_api import media
 from viewer_api.cache import Recent
 from viewer_api.deps import Parts
 from viewer_api.dicomweb import frames as stored_frames
-from viewer_api.dicomweb import papers
+from viewer_api.dicomweb import metadata, papers
 from viewer_api.dicomweb.frames import Form, Source
+from viewer_api.places import Series
 
 MAX_KNOWN: Final = 256
 MAX_FILM_SIDE: Final = 1024
@@ -42,6 +44,10 @@ _MS: Final = 1000
 
 STILLS: Final = tuple(pictures.FORMATS)
 FILMS: Final = tuple(kind for kind in films.FORMATS if kind not in pictures.FORMATS)
+GIF: Final = "image/gif"
+"""Of one picture a film of one frame (PS3.18 Table 8.7.4-1 has it for single frames)."""
+XML: Final = "text/xml"
+"""A report as the Native DICOM Model (PS3.19 A.1), for who reads its content items."""
 MP4: Final = "video/mp4"
 _ANNOTATIONS: Final = ((), *((one,) for one in KEYWORDS), KEYWORDS)
 _AS_STORED: Final = Form(multipart=False, media_type=media.OCTET_STREAM, as_stored=True)
@@ -60,10 +66,10 @@ class Category(Enum):
 
 
 OFFERS: Final[Mapping[Category, Sequence[str]]] = {
-    Category.IMAGE: STILLS,
+    Category.IMAGE: (*STILLS, GIF),
     Category.MULTI_FRAME: (*STILLS, *FILMS),
     Category.WAVEFORM: STILLS,
-    Category.REPORT: documents.FORMATS,
+    Category.REPORT: (*documents.FORMATS, XML),
     Category.PRESENTATION: (),
     Category.VIDEO: (MP4,),
 }
@@ -92,8 +98,8 @@ class _Seen:
     """By the number of the frame, where a presentation state says how it is to be seen."""
 
 
-_seen: Final[Recent[tuple[str, int], _Seen]] = Recent(MAX_KNOWN)
-"""By object key and offset: objects never change."""
+_seen: Final[Recent[tuple[str, int, str], _Seen]] = Recent(MAX_KNOWN)
+"""By object key and offset, for objects never change, and what is corrected of them."""
 
 
 def category(entry: Entry) -> Category:
@@ -182,6 +188,9 @@ def _paper(parts: Parts, entry: Entry, asked: Options, media_type: str) -> bytes
     if media_type in STILLS:
         page = papers.page_of_report if report else papers.page_of_pdf
         return page(parts, entry, asked, media_type)
+    if report and media_type == XML:
+        [told] = metadata.decoded(parts, [Series([entry])], "")
+        return dicom_xml.encode(told)
     if report:
         return papers.report(parts, entry, asked, media_type)
     return papers.encapsulated(parts, entry)
@@ -223,12 +232,15 @@ def _image(
     source.require(numbers)
     if not film:
         numbers = numbers[:1]
+    image = seen.looks.distinct[0].image
     if presentation is not None:
         seen = _presented(parts, entry, seen, presentation, numbers)
+    else:
+        options.require_inside(asked.viewport, image.columns, image.rows)
     if not film:
         return _drawn(seen, source, numbers, asked, media_type, ())
-    image = seen.looks.distinct[0].image
-    if asked.viewport is None and max(image.rows, image.columns) > MAX_FILM_SIDE:
+    large = len(numbers) > 1 and max(image.rows, image.columns) > MAX_FILM_SIDE
+    if large and asked.viewport is None:
         asked = replace(asked, viewport=Viewport(MAX_FILM_SIDE, MAX_FILM_SIDE))
     lasting = [_lasting(seen.durations_ms, number) for number in numbers]
     return _drawn(seen, source, numbers, asked, media_type, lasting)
@@ -291,7 +303,8 @@ def _lasting(durations_ms: Sequence[int], number: int) -> int:
 
 
 def _look(parts: Parts, entry: Entry) -> _Seen:
-    place = entry.stored.object_key, entry.stored.dataset_offset
+    correction = entry.stored.correction
+    place = entry.stored.object_key, entry.stored.dataset_offset, correction
     if known := _seen.get(place):
         return known
     start = retrieve.header_bytes(parts.store, entry.stored)
@@ -300,7 +313,7 @@ def _look(parts: Parts, entry: Entry) -> _Seen:
     seen = _Seen(
         groups.looks_of(found, start, base),
         _representative(found),
-        {asked: captions.of(found, asked) for asked in _ANNOTATIONS},
+        {asked: captions.of(found, asked, correcting.read(correction)) for asked in _ANNOTATIONS},
         _durations_ms(found),
     )
     _seen.put(place, seen)

@@ -14,7 +14,7 @@ from storage.access.tokens import Action
 from storage.base import values
 from storage.base.errors import Malformed, NotSupported
 from viewer_api import deps, media
-from viewer_api.dicomweb import contents, frames, metadata, presenting, representations, retrieving
+from viewer_api.dicomweb import contents, metadata, presenting, representations, retrieving
 from viewer_api.dicomweb.presenting import Applied
 from viewer_api.dicomweb.retrieving import Form
 from viewer_api.media import Offer
@@ -22,8 +22,6 @@ from viewer_api.places import Series
 
 router = APIRouter(tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))])
 
-# PS3.18 9.1.2.2: what asks for a picture that is not made
-_NOT_DONE: Final = ("annotation",)
 _WINDOW: Final = ("windowCenter", "windowWidth")
 _REGION: Final = 4
 _MAX_DIGITS: Final = 9
@@ -39,8 +37,6 @@ def retrieve(request: Request) -> Response:
     study, series, instance = uids
     if asked.get("anonymize", "no").lower() != "no":
         raise NotSupported("objects are not given without the names in them")
-    if given := [name for name in _NOT_DONE if asked.get(name)]:
-        raise NotSupported(f"{', '.join(given)}: not drawn")
     entry = deps.parts(request).places.of_instance(study, series, instance)
     chosen = _chosen(request, entry)
     if chosen == media.DICOM:
@@ -82,16 +78,14 @@ def _form(named: str, entry: Entry) -> Form:
 
 def _rendered(request: Request, entry: Entry, media_type: str) -> Response:
     asked = request.query_params
-    numbers = frames.frame_numbers(asked["frameNumber"]) if asked.get("frameNumber") else ()
-    if len(numbers) > 1:
-        raise Malformed("frameNumber: one frame is rendered at a time")
     stored = entry.stored
+    numbers = _frame(asked.get("frameNumber", ""), max(1, stored.number_of_frames))
     applied = presenting.asked_for(deps.parts(request), stored.study_instance_uid, asked)
     look = _options(asked, lambda: _size(request, entry, applied, (*numbers, 1)[0]))
     if applied:
         presenting.require_no_window(look)
         applied.require(entry, numbers) if numbers else applied.require_any(entry)
-    facts = stored.sop_instance_uid, stored.dataset_sha256, numbers, look, media_type
+    facts = stored.sop_instance_uid, stored.version, numbers, look, media_type
     etag = contents.entity_tag("wado", *facts, *((applied.version,) if applied else ()))
     if unchanged := contents.not_modified(request, etag):
         return unchanged
@@ -102,6 +96,21 @@ def _rendered(request: Request, entry: Entry, media_type: str) -> Response:
         )
     headers = {**contents.validators(etag), **representations.headers(media_type)}
     return Response(body, 200, headers, representations.content_type(media_type))
+
+
+def _frame(text: str, count: int) -> Sequence[int]:
+    """Return the frame that is asked for, none when it is not given.
+
+    Raises
+    ------
+    Malformed
+        It is none of the `count` frames (PS3.18 9.5.2.1).
+    """
+    if not text:
+        return ()
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:_MAX_DIGITS]) <= count):
+        raise Malformed(f"frameNumber: one frame of 1 to {count} is rendered")
+    return (int(text),)
 
 
 def _size(request: Request, entry: Entry, applied: Applied | None, number: int) -> tuple[int, int]:
@@ -122,17 +131,19 @@ def _options(asked: Mapping[str, str], image: Callable[[], tuple[int, int]]) -> 
     size = [_whole(asked, name) for name in ("columns", "rows")]
     region = _region(asked.get("region", ""))
     viewport = None
-    if any(size) or region:
-        side = options.MAX_SIDE
-        width, height = (one or side for one in size)
-        if region:
-            viewport = Viewport(width, height, _pixels(region, *image()))
-        else:
-            viewport = Viewport(width, height)
+    width, height = (one or options.MAX_SIDE for one in size)
+    if region:
+        part = _pixels(region, *image())
+        if not any(size):  # in its original size
+            width, height = (min(one, options.MAX_SIDE) for one in options.cut(part))
+        viewport = Viewport(width, height, part)
+    elif any(size):
+        viewport = Viewport(width, height)
     quality = _whole(asked, "imageQuality") or options.DEFAULT_QUALITY
     if quality > options.BEST_QUALITY:
         raise Malformed(f"imageQuality: 1 to {options.BEST_QUALITY}")
-    return Options(_window(asked), viewport, quality)
+    annotation = options.read({"annotation": asked.get("annotation", "")}).annotation
+    return Options(_window(asked), viewport, quality, annotation)
 
 
 def _window(asked: Mapping[str, str]) -> Window | None:

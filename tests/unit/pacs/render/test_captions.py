@@ -10,7 +10,7 @@ from tests.fixtures.dicom_files import ct_slice, encode
 
 
 def of(dataset: Dataset, *keywords: str) -> Captions:
-    return captions.of(header.scan(encode(dataset), "1.2.840.10008.1.2.1"), keywords)
+    return captions.of(header.scan(encode(dataset), "1.2.840.10008.1.2.1"), keywords, {})
 
 
 def test_what_is_asked_for_is_written():
