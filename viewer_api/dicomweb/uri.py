@@ -98,7 +98,7 @@ def _rendered(request: Request, entry: Entry, media_type: str) -> Response:
     return Response(body, 200, headers, representations.content_type(media_type))
 
 
-def _frame(text: str, count: int) -> Sequence[int]:
+def _frame(text: str, count: int) -> tuple[int, ...]:
     """Return the frame that is asked for, none when it is not given.
 
     Raises
