@@ -4,7 +4,7 @@
 Peers are programs of other makers (DCMTK). Where one is absent it is installed
 if that is possible here; otherwise the run says loudly what is left out.
 
-The tests' folders lie in memory where a tmpfs may be mounted and there is room for it: a disk that
+The tests' folders lie on a disk in memory where one may be mounted and there is room for it: a disk that
 others keep busy would otherwise decide which test waits too long. What the tests of power cuts and
 full disks need of a disk they make themselves.
 """
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -94,17 +94,33 @@ def pytest(*arguments: str) -> int:
 
 @contextmanager
 def scratch() -> Iterator[Sequence[str]]:
-    """Yield the options that put the tests' folders into memory; none where that cannot be."""
-    with tempfile.TemporaryDirectory(prefix="lienthong-tests-") as name:
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={_SCRATCH_MB}m,mode=0711", "tmpfs", name]
-        room = _free_memory_mb() > 2 * _SCRATCH_MB
-        if not room or subprocess.run(mount, check=False, capture_output=True).returncode:
-            yield []
-            return
-        try:
-            yield ["--basetemp", f"{name}/run"]
-        finally:
-            subprocess.run(["umount", "-l", name], check=True)
+    """Yield the options that put the tests' folders on a disk in memory; none where none can be.
+
+    An ext4 file system in a file on a tmpfs: it does what a disk does, and waits for nobody.
+    """
+    with tempfile.TemporaryDirectory(prefix="lienthong-tests-") as name, ExitStack() as mounted:
+        image, disk = f"{name}/memory/image", f"{name}/disk"
+        for step in (
+            ["mkdir", "-m", "0711", f"{name}/memory", disk],
+            ["mount", "-t", "tmpfs", "-o", f"size={_SCRATCH_MB}m", "tmpfs", f"{name}/memory"],
+            ["truncate", "-s", f"{_SCRATCH_MB}M", image],
+            ["mkfs.ext4", "-q", image],
+            ["mount", "-o", "loop,discard,noatime", image, disk],
+        ):
+            if _free_memory_mb() < 2 * _SCRATCH_MB or not _succeeds(step):
+                mounted.close()
+                yield []
+                return
+            if step[0] == "mount":
+                mounted.callback(subprocess.run, ["umount", "-l", step[-1]], check=True)
+        Path(name).chmod(0o711)
+        yield ["--basetemp", f"{disk}/run"]
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    with suppress(FileNotFoundError):
+        return not subprocess.run(command, check=False, capture_output=True).returncode
+    return False
 
 
 def _free_memory_mb() -> int:

@@ -1,6 +1,6 @@
 """A merge seen, tried and undone by hand: in the domain, over HTTP, on the command line."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -189,10 +189,11 @@ def run(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 @pytest.fixture
-def elsewhere(database_url: str, run: Callable[..., str]) -> His:
+def elsewhere(database_url: str, run: Callable[..., str]) -> Iterator[His]:
     run("merges")
     engine: Engine = create(database_url)
-    return two_merged(His(engine))
+    yield two_merged(His(engine))
+    engine.dispose()
 
 
 def test_merge_is_listed_tried_and_undone_on_the_command_line(
@@ -209,7 +210,6 @@ def test_merge_is_listed_tried_and_undone_on_the_command_line(
     assert "command line" in run("merges")
     with pytest.raises(NotFound):
         run("undo-merge", number)
-    elsewhere.engine.dispose()
 
 
 def test_a_merge_and_its_undoing_change_both_patients(his: His) -> None:
