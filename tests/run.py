@@ -4,9 +4,9 @@
 Peers are programs of other makers (DCMTK). Where one is absent it is installed
 if that is possible here; otherwise the run says loudly what is left out.
 
-The tests' folders lie on a disk in memory where one may be mounted and there is room for it: a disk that
-others keep busy would otherwise decide which test waits too long. What the tests of power cuts and
-full disks need of a disk they make themselves.
+The tests' folders lie on a disk in memory where one may be mounted and there is room for it: a disk
+that others keep busy would otherwise decide which test waits too long. What the tests of power cuts
+and full disks need of a disk they make themselves.
 """
 
 import os
