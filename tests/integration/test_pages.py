@@ -15,6 +15,7 @@ from storage.access.tokens import Role
 from storage.db.engine import transaction
 from tests.fixtures.dicom_files import ct_slice
 from tests.fixtures.http import HttpNode
+from tests.fixtures.plain import NO_AUTHORITIES
 from viewer_api import pages
 from viewer_api.web import studies
 
@@ -42,7 +43,9 @@ def node(http_node: HttpNode, kept: str) -> HttpNode:
 def browser(node: HttpNode) -> Iterator[httpx.Client]:
     """What a browser sends, on a page of ours."""
     headers = {"Accept": "text/html,*/*", "Origin": node.url}
-    with httpx.Client(base_url=node.url, headers=headers, timeout=30) as client:
+    with httpx.Client(
+        base_url=node.url, headers=headers, timeout=30, verify=NO_AUTHORITIES
+    ) as client:
         yield client
 
 
@@ -244,7 +247,9 @@ def test_password_that_is_none_is_explained_and_the_link_stays_good(
 
 def test_another_password_ends_the_other_sessions(node: HttpNode, browser: httpx.Client) -> None:
     sign_in(browser)
-    with httpx.Client(base_url=node.url, headers=browser.headers) as elsewhere:
+    with httpx.Client(
+        base_url=node.url, headers=browser.headers, verify=NO_AUTHORITIES
+    ) as elsewhere:
         sign_in(elsewhere)
 
         wrong = browser.post(

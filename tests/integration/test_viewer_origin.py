@@ -14,6 +14,7 @@ from storage.access.tokens import Role
 from storage.db.engine import transaction
 from tests.fixtures.dicom_files import ct_slice
 from tests.fixtures.http import HttpNode
+from tests.fixtures.plain import NO_AUTHORITIES
 from viewer_api.viewer import build
 
 PAGE = "<!doctype html><script>window.PUBLIC_URL='/'</script><div id=root></div>"
@@ -39,7 +40,7 @@ def node(http_node: HttpNode) -> HttpNode:
 @pytest.fixture
 def browser() -> Iterator[httpx.Client]:
     """A browser that has not signed in; it sends the cookies of both origins to both."""
-    with httpx.Client(headers=HTML, timeout=30) as client:
+    with httpx.Client(headers=HTML, timeout=30, verify=NO_AUTHORITIES) as client:
         yield client
 
 
@@ -103,7 +104,7 @@ def test_code_is_of_no_use_to_another_browser(node: HttpNode, browser: httpx.Cli
     sign_in(node, browser)
     address = code_for(node, browser)
 
-    with httpx.Client(headers=HTML) as other:
+    with httpx.Client(headers=HTML, verify=NO_AUTHORITIES) as other:
         followed(other, f"{node.viewer_url}/")  # with a nonce of its own
         refused = followed(other, address)[-1]
         assert "lienthong_viewer" not in other.cookies
