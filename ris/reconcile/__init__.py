@@ -5,7 +5,8 @@
                            ├─ conflict   what it names contradicts it    ├ a person decides
                            └─ provisional   there is no order            ┘
 
-Rules only ever attach a study that is attached to nothing. Whatever a person does is shown
+Rules only ever attach a study that is attached to nothing, and only take away one that was
+rejected as a whole because its worklist entry was wrong. Whatever a person does is shown
 before it is done (`preview` does it and takes it back), is written into a journal and can be
 undone while nothing else was done about the study since. Objects are never touched.
 """

@@ -26,6 +26,8 @@ class Standing(StrEnum):
     CONFLICT = "conflict"
     SET_ASIDE = "set aside"
     """A person said that there is no order."""
+    REJECTED = "rejected"
+    """All of it was rejected, as made from a wrong worklist entry: it is of none of its orders."""
 
 
 OPEN: Final = (Standing.CONFLICT, Standing.PROPOSED, Standing.PROVISIONAL)

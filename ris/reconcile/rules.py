@@ -7,13 +7,15 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
-from ris import candidates, locks, matching
+from ris import candidates, locks, matching, orders
 from ris.matching import Decision, Outcome, Scored
+from ris.model import OrderState
 from ris.reconcile import rows
 from ris.reconcile.model import RULES, Action, Deed, Standing
 from ris.reconcile.placing import put
 from ris.study_tables import JournalRow, StudyRow
-from storage.archive import studies
+from storage.archive import rejections, studies
+from storage.archive.rejection_rules import Title
 from storage.db.engine import Session
 
 OLD: Final = timedelta(days=30)
@@ -24,7 +26,8 @@ def consider(session: Session, study_instance_uid: str, now: datetime, zone: tzi
     """Look for the orders of a study, and attach it where the rules are sure.
 
     A study that is attached, or that a person set aside, stays as it is; but an order that its
-    performed steps name joins those that it has (IHE group case).
+    performed steps name joins those that it has (IHE group case). One that was rejected as made
+    from a wrong worklist entry is taken from its orders, until something of it is shown again.
 
     Raises
     ------
@@ -33,6 +36,11 @@ def consider(session: Session, study_instance_uid: str, now: datetime, zone: tzi
     """
     locks.lock_studies(session, [study_instance_uid])
     row = rows.row(session, study_instance_uid)
+    if rejections.is_wrong_entry(session, study_instance_uid):
+        _take_away(session, row, now, zone)
+        return Standing(row.standing)
+    if row.standing == Standing.REJECTED:
+        row.standing = Standing.NEW
     held = studies.describe(session, study_instance_uid)
     study = candidates.facts_of(session, study_instance_uid, held, zone)
     found = candidates.orders_for(session, study)
@@ -44,6 +52,34 @@ def consider(session: Session, study_instance_uid: str, now: datetime, zone: tzi
     elif row.standing != Standing.SET_ASIDE:
         _find(session, row, study, found, now, zone)
     return Standing(row.standing)
+
+
+def _take_away(session: Session, row: StudyRow, now: datetime, zone: tzinfo) -> None:
+    """Take a rejected study from its orders, which are to be done again.
+
+    One whose report is signed keeps it, for a person: the report has to be retracted first.
+    """
+    uid = row.study_instance_uid
+    attached = rows.attachment_rows(session, uid)
+    reported = {
+        one.procedure_ref
+        for one in attached
+        if orders.get(session, one.order_ref).state is OrderState.REPORTED
+    }
+    row.considered_at, row.proposals = now, []
+    if len(reported) < len(attached):
+        before = rows.state(session, uid)
+        deed = Deed(
+            action=Action.DETACH,
+            study_instance_uid=uid,
+            by=RULES,
+            reason=f"{Title.WRONG_ENTRY} {Title.WRONG_ENTRY.meaning}",
+        )
+        put(session, deed, reported, now, zone)
+        row.standing = Standing.CONFLICT if reported else Standing.REJECTED
+        rows.write(session, deed, before, now)
+    row.standing = Standing.CONFLICT if reported else Standing.REJECTED
+    session.flush()
 
 
 def _stay(

@@ -1,17 +1,24 @@
 """What goes wrong between a hospital information system and us, case by case, over real bytes."""
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from ris import merges, orders, outbox, patients
+from ris import merges, news, orders, outbox, patients
+from ris.following import Following
 from ris.model import OrderState, Rules, StepStatus
 from ris.requests import Context
+from storage.archive import instances, rejections
+from storage.archive.instances import Scope
+from storage.archive.model import Level, ReceivedInstance
+from storage.archive.rejection_rules import Title
 from storage.base.clock import utc_now
 from storage.db.engine import Engine, transaction
-from tests.fixtures.his import EIGHT, IHE, His, acknowledged, order, pid
+from tests.fixtures.his import EIGHT, IHE, ZONE, His, acknowledged, order, pid
 from tests.fixtures.index import Index, received
+from tests.fixtures.rejection_notes import KOS, received_note
 
 LATER = EIGHT + timedelta(hours=1)
 
@@ -232,6 +239,107 @@ def test_discontinue_after_start_leaves_the_performed_step_its_end(his: His) -> 
 
     assert his.only_order("7781").state is OrderState.DISCONTINUED
     assert [step.status for step in his.steps("7781")] == [StepStatus.COMPLETED]
+
+
+# Images that must not be used
+
+
+def exam(his: His, index: Index, number: str, study: str = "") -> ReceivedInstance:
+    """Let an image come that was made from the worklist entry of an order; return it."""
+    uid = study or his.study(number)
+    image = received(
+        StudyInstanceUID=uid,
+        SeriesInstanceUID=f"{uid}.1",
+        SOPInstanceUID=f"{uid}.1.1",
+        AccessionNumber=his.only_order(number).accession_number,
+        PatientID="1",
+        PatientName="NGUYỄN VĂN MẪU",
+        PatientBirthDate="19800101",
+        PatientSex="M",
+        StudyDate="",
+    )
+    taken(his, index, image)
+    return image
+
+
+def taken(his: His, index: Index, *some: ReceivedInstance) -> None:
+    """Record what comes, and let the studies be looked after until they are at rest."""
+    index.record(*some)
+    with transaction(his.engine) as session:
+        news.notice(session, {one.attributes["StudyInstanceUID"] for one in some}, utc_now())
+    Following(his.engine, ZONE).run_once()
+    Following(his.engine, ZONE).run_once(utc_now() + timedelta(hours=1))
+
+
+def note_on(image: ReceivedInstance, title: Title) -> ReceivedInstance:
+    """Return a rejection note on an image."""
+    facts = {**image.attributes, "SOPClassUID": KOS, "Modality": "KO"}
+    facts |= {
+        "SOPInstanceUID": f"{image.attributes['SOPInstanceUID']}.9",
+        "SeriesInstanceUID": f"{image.attributes['StudyInstanceUID']}.9",
+    }
+    return replace(received_note("9", title, image), attributes=facts)
+
+
+def test_wrong_worklist_entry_hides_the_original_and_both_placers_are_told(
+    his: His, index: Index
+) -> None:
+    his.order("NW", "7781")
+    his.order("NW", "7782")
+    wrong = exam(his, index, "7781")
+    assert his.only_order("7781").state is OrderState.COMPLETED
+    before = len(told_of(his))
+
+    taken(his, index, note_on(wrong, Title.WRONG_ENTRY))
+    right = exam(his, index, "7782", study="2.25.4712")
+
+    assert index.uids(Level.STUDY) == [right.attributes["StudyInstanceUID"]]
+    kept = {"StudyInstanceUID": wrong.attributes["StudyInstanceUID"]}
+    with transaction(his.engine) as session:
+        assert len(instances.locate(session, kept, Scope.KEPT)) == 2, "retained"
+        [noted] = rejections.list_notes(session)
+    assert (noted.title, noted.in_force) == (Title.WRONG_ENTRY, 1)
+    assert his.only_order("7781").state is OrderState.SCHEDULED
+    assert his.only_order("7782").state is OrderState.COMPLETED
+    # HL7 table 0119 SC: the status of either has changed
+    assert told_of(his)[before:][:1] == [("7781", "SC", "SC")]
+    assert {(number, control) for number, control, _ in told_of(his)[before:]} == {
+        ("7781", "SC"),
+        ("7782", "SC"),
+    }
+    assert told_of(his)[-1] == ("7782", "SC", "CM")
+
+
+@pytest.mark.parametrize("title", [Title.QUALITY, Title.SAFETY])
+def test_rejection_for_quality_or_safety_hides_keeps_and_moves_no_order(
+    his: His, index: Index, title: Title
+) -> None:
+    his.order("NW", "7781")
+    image = exam(his, index, "7781")
+    before = told_of(his)
+
+    taken(his, index, note_on(image, title))
+
+    assert index.uids(Level.STUDY) == []
+    uid = image.attributes["SOPInstanceUID"]
+    with transaction(his.engine) as session:
+        [kept] = instances.locate(session, {"SOPInstanceUID": uid}, Scope.KEPT)
+    assert kept.dataset_sha256 == image.dataset_sha256
+    assert his.only_order("7781").state is OrderState.COMPLETED
+    assert told_of(his) == before
+
+
+def told_of(his: His) -> list[tuple[str, str, str]]:
+    """Return order, order control and status of what destinations are told."""
+    with transaction(his.engine) as session:
+        return [
+            (
+                orders.get(session, event.order_id).placer_order_number,
+                event.control,
+                event.status,
+            )
+            for event in outbox.untold(session, 100)
+        ]
 
 
 # Changed when it is too late

@@ -5,16 +5,19 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from sqlalchemy import text
 
-from storage.archive import instances
+from storage.archive import instances, rejections
 from storage.archive.model import Level, Outcome, ReceivedInstance, Verdict
 from storage.archive.quarantine import Reason
+from storage.archive.rejection_rules import Title
 from storage.db.engine import transaction
 from tests.fixtures.index import Index, received
 from tests.fixtures.patience import PATIENCE_S
+from tests.fixtures.rejection_notes import received_note
 
 
 def together(*works: Callable[[], list[Outcome]]) -> list[list[Outcome]]:
@@ -147,3 +150,62 @@ def test_parallel_batches_over_the_same_studies_never_deadlock(index: Index) -> 
     assert counted == 0
     stored = sum(one.verdict is Verdict.STORED for some in outcomes for one in some)
     assert stored == len(index.find(Level.IMAGE)) > 0
+
+
+@pytest.mark.parametrize("_attempt", range(3))
+def test_image_that_comes_with_its_note_at_once_is_hidden(index: Index, _attempt: int) -> None:
+    images = [received(str(number)) for number in range(20)]
+    notes = [
+        received_note("1", Title.QUALITY, *images[:15]),
+        received_note("2", Title.SAFETY, *images[10:]),
+    ]
+
+    together(
+        *(recording(index, images[first : first + 5]) for first in range(0, 20, 5)),
+        *(recording(index, [note]) for note in notes),
+    )
+
+    assert index.find(Level.STUDY) == []
+    with transaction(index.engine) as session:
+        found = session.execute(text("SELECT hidden, count(*) FROM instances GROUP BY hidden"))
+        assert {why: number for why, number in found} == {  # noqa: C416 - a Row is no tuple
+            Title.QUALITY: 10,
+            Title.SAFETY: 10,
+            "note": 2,
+        }
+
+
+@pytest.mark.parametrize("_attempt", range(3))
+def test_notes_on_each_others_studies_never_wait_in_a_circle(index: Index, _attempt: int) -> None:
+    studies = [[received(str(n), study=study) for n in range(10)] for study in "12"]
+    index.record(*studies[0], *studies[1])
+    crossed = [
+        received_note("1", Title.SAFETY, *studies[1][:5], *studies[0][:3], study="1"),
+        received_note("1", Title.SAFETY, *studies[0][:5], *studies[1][:3], study="2"),
+    ]
+
+    together(*(recording(index, [note]) for note in crossed))
+
+    counted = [found["NumberOfStudyRelatedInstances"] for found in index.find(Level.STUDY)]
+    assert counted == [5, 5]
+
+
+def test_notes_withdrawn_while_images_come_leave_right_counts(index: Index) -> None:
+    images = [received(str(number)) for number in range(40)]
+    notes = [received_note(str(n), Title.SAFETY, *images[n::4]) for n in range(4)]
+    index.record(*notes, *images[:20])
+
+    def withdraw(note: ReceivedInstance) -> list[Outcome]:
+        with transaction(index.engine) as session:
+            rejections.withdraw(session, note.attributes["SOPInstanceUID"], "hoa")
+        return []
+
+    together(
+        *(partial(withdraw, note) for note in notes[:3]),
+        recording(index, images[20:30]),
+        recording(index, images[30:]),
+    )
+
+    [study] = index.find(Level.STUDY)
+    assert study["NumberOfStudyRelatedInstances"] == 30
+    assert len(index.find(Level.IMAGE)) == 30

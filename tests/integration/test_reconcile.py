@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select, update
 
+from pacs import rejection_notes
 from ris import following, news, orders, outbox, performed, reconcile
 from ris.following import Following
 from ris.reconcile import Action, Change, Deed, Entry, Preview, Reconciled, Standing
@@ -17,15 +18,19 @@ from ris.tables import OrderRow, StepRow
 from ris.verdict import PerformedStatus, State
 from storage.archive import instances
 from storage.archive.model import Level
+from storage.archive.rejection_rules import Title
 from storage.base.errors import Conflict, NotFound
 from storage.db.engine import Engine, transaction
 from tests.fixtures.index import Index, received
 from tests.fixtures.orders import Placed, person, place
+from tests.fixtures.rejection_notes import received_note
 
 ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
 NOW = datetime(2026, 1, 5, 1, 30, tzinfo=UTC)
 """Half past eight in the hospital."""
 QUIET = timedelta(minutes=5)
+LATER = timedelta(days=3650)
+"""When everything is quiet that was changed while a test ran."""
 STUDY = "2.25.1"
 """Of the first order, and of the first study of the index."""
 
@@ -376,6 +381,111 @@ def test_wrong_entry_before_the_images_is_a_conflict_too(hospital: Hospital) -> 
 
     assert hospital.show().standing is Standing.CONFLICT
     assert hospital.attached() == []
+
+
+def rejected(hospital: Hospital, *numbers: str, title: Title = Title.WRONG_ENTRY) -> str:
+    """Let a note come that rejects images of the study; return its UID."""
+    images = [received(number, "1", "1", PatientID="BN-1") for number in numbers]
+    facts = {"PatientName": "NGUYEN^VAN AN", "PatientID": "BN-1", "PatientBirthDate": "19600302"}
+    note = received_note(f"{len(numbers)}{title}", title, *images)
+    note = replace(note, attributes={**note.attributes, **facts}, received_at=NOW)
+    with transaction(hospital.engine) as session:
+        news.notice(session, {STUDY}, NOW)
+        instances.record(session, [note])
+    return note.attributes["SOPInstanceUID"]
+
+
+def restored(hospital: Hospital, note: str) -> None:
+    with transaction(hospital.engine) as session:
+        rejection_notes.restore(session, note, by="hoa", address="")
+
+
+def told_done(hospital: Hospital) -> None:
+    """Place an order, let its study be made and come to rest."""
+    hospital.place(1, 2)
+    hospital.store(AccessionNumber="A1")
+    hospital.follow()
+    hospital.follow(QUIET)
+    assert hospital.states()[0] == "COMPLETED"
+
+
+def test_study_of_a_wrong_entry_is_taken_from_its_order_and_the_placer_is_told(
+    hospital: Hospital,
+) -> None:
+    told_done(hospital)
+    before = len(hospital.told())
+
+    rejected(hospital, "1", "2")
+    hospital.follow(QUIET)
+
+    assert hospital.show().standing is Standing.REJECTED
+    assert hospital.attached() == []
+    assert (hospital.states()[0], hospital.made_up()) == ("SCHEDULED", 0)
+    assert hospital.told()[before:] == [("A1", "SC")]
+    hospital.follow(QUIET * 3)
+    assert hospital.states()[0] == "SCHEDULED", "what is hidden completes nothing"
+
+
+def test_right_study_completes_the_other_order(hospital: Hospital) -> None:
+    told_done(hospital)
+    rejected(hospital, "1", "2")
+    before = len(hospital.told())
+
+    hospital.store("2", AccessionNumber="A2")
+    hospital.follow(QUIET)
+    hospital.follow(QUIET * 2)
+
+    assert hospital.attached("2.25.2") == ["A2"]
+    assert hospital.states() == ["SCHEDULED", "COMPLETED"]
+    assert {(number, status) for number, status in hospital.told()[before:]} >= {
+        ("A1", "SC"),
+        ("A2", "CM"),
+    }
+
+
+def test_restored_study_goes_back_to_its_order(hospital: Hospital) -> None:
+    told_done(hospital)
+    note = rejected(hospital, "1", "2")
+    hospital.follow(QUIET)
+
+    restored(hospital, note)
+    hospital.follow(QUIET)
+    again = hospital.attached()
+    hospital.follow(LATER)
+
+    assert again == ["A1"]
+    assert hospital.states()[0] == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "title"),
+    [("1", Title.WRONG_ENTRY), ("12", Title.QUALITY), ("12", Title.SAFETY)],
+    ids=["a part", "quality", "safety"],
+)
+def test_other_rejections_leave_the_study_with_its_order(
+    hospital: Hospital, numbers: str, title: Title
+) -> None:
+    told_done(hospital)
+
+    rejected(hospital, *numbers, title=title)
+    hospital.follow(QUIET)
+
+    assert hospital.attached() == ["A1"]
+    assert hospital.states()[0] == "COMPLETED"
+
+
+def test_reported_order_keeps_its_rejected_study_for_a_person(hospital: Hospital) -> None:
+    told_done(hospital)
+    with transaction(hospital.engine) as session:
+        first = session.scalars(select(OrderRow.id).order_by(OrderRow.id)).first()
+        assert first is not None
+        orders.mark_reported(session, first, NOW)
+
+    rejected(hospital, "1", "2")
+    hospital.follow(QUIET)
+
+    assert hospital.show().standing is Standing.CONFLICT
+    assert hospital.attached() == ["A1"]
 
 
 def test_cancelled_order_with_images_is_a_conflict(hospital: Hospital) -> None:

@@ -339,6 +339,26 @@ def test_metadata_of_a_series_is_out_of_date_when_one_of_it_is_rejected(index: I
     assert unsettled
 
 
+def test_note_that_dies_before_its_commit_rejects_nothing(index: Index) -> None:
+    image, note = received("1"), received_note("1", QUALITY, received("1"))
+    index.record(image)
+
+    def die() -> None:
+        with transaction(index.engine) as session:
+            archive.record(session, [note])
+            assert session.scalar(text("SELECT count(*) FROM rejections")) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        die()
+    assert hidden(index) == {"1.1.1": ""}
+    with transaction(index.engine) as session:
+        assert session.scalar(text("SELECT count(*) FROM rejection_notes")) == 0
+
+    index.record(note)
+    assert hidden(index) == {"1.1.1": "113001", "1.900.1": "note"}
+
+
 def test_batch_without_notes_costs_one_question_more(index: Index) -> None:
     index.record(received("1"))
     index.record(received_note("1", QUALITY, received("99")))

@@ -7,9 +7,11 @@ from PIL import Image
 
 from ris.reports import key_images
 from ris.reports.key_images import KeyImage
+from storage.archive.rejection_rules import Title
 from storage.audit.model import Kind, Outcome
 from storage.db.engine import transaction
 from tests.fixtures.dicom_files import ct_slice
+from tests.fixtures.rejection_notes import rejection
 from tests.fixtures.reports import HEAD
 from tests.fixtures.stations import API, Province
 
@@ -82,3 +84,28 @@ def test_station_gets_the_pictures_that_were_chosen_for_it_and_no_others(
         assert max(picture.size) <= 64
     assert station.get(f"{path}/2").status_code == 404
     assert other.get(f"{path}/1").status_code == 404
+
+
+def test_station_is_shown_no_picture_that_was_rejected(province: Province) -> None:
+    station = province.station("68001")
+    first = ct_slice(PatientName="NGUYỄN^VĂN AN", PatientID="BN1")
+    uids = {"StudyInstanceUID": first.StudyInstanceUID}
+    second = ct_slice(PatientName="NGUYỄN^VĂN AN", PatientID="BN1", **uids)
+    province.node.put(first, second)
+    study = str(first.StudyInstanceUID)
+    draft = province.draft(province.order(province.patient(), "68001", study=study))
+    with transaction(province.engine) as session:
+        chosen = [
+            KeyImage(study, str(one.SOPInstanceUID), 1, label, for_provider=True)
+            for one, label in ((first, "nhầm bên"), (second, "đúng bên"))
+        ]
+        key_images.put(session, HEAD, draft.uid, chosen)
+    path = f"{API}/reports/{province.desk.act('approve', draft).uid}/key-images"
+    assert len(station.get(path).json()) == 2
+
+    province.node.put(rejection(Title.SAFETY, [first]))
+
+    assert [one["label"] for one in station.get(path).json()] == ["đúng bên"]
+    assert station.get(f"{path}/2").status_code == 404
+    province.node.put(rejection(Title.SAFETY, [second]))
+    assert station.get(path).json() == []
