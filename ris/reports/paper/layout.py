@@ -16,12 +16,13 @@ from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import BaseDocTemplate, Frame, PageTemplate, Paragraph
+from reportlab.platypus.doctemplate import LayoutError
 
 from ris.reports.faults import Words
 from ris.reports.paper import typefaces, words
 from ris.reports.paper.model import Paper
 from ris.reports.paper.styles import SIZES, styles
-from ris.reports.paper.text import INNER, LEFT, NEXT_PAGES, RIGHT, Text
+from ris.reports.paper.text import INNER, LEFT, NEXT_PAGES, RIGHT, Text, shortened
 from storage.base.errors import Malformed
 
 WIDTH, HEIGHT = A4
@@ -43,7 +44,8 @@ def render(paper: Paper) -> bytes:
     Raises
     ------
     Malformed
-        The logo or a picture is none that can be printed.
+        The logo or a picture is none that can be printed, or something of the head is longer
+        than a page.
     """
     typefaces.register()
     try:
@@ -51,6 +53,8 @@ def render(paper: Paper) -> bytes:
         return _build(paper, size, _pages(paper, size))[0]
     except OSError as error:  # the library's word for a picture that it cannot read
         raise Malformed("a picture of the paper cannot be read") from error
+    except LayoutError as error:
+        raise Malformed("a part of the paper does not fit on a page") from error
 
 
 def _pages(paper: Paper, size: float, *, pictures: bool = True) -> int:
@@ -127,7 +131,9 @@ class _Around:
     def _continued(self, canvas: Canvas) -> None:
         base = HEIGHT - TOP - _LINE
         canvas.setFont(typefaces.REGULAR, _LINE)
-        canvas.drawString(LEFT, base, _fitting(canvas, self.paper.continuation))
+        canvas.drawString(
+            LEFT, base, _fitting(canvas, typefaces.printable(self.paper.continuation))
+        )
         _rule(canvas, base - 3)
 
     def _foot(self, canvas: Canvas) -> None:
@@ -142,7 +148,7 @@ class _Around:
         where = paper.verify_url or paper.verify_code
         look_up = self._told(words.LOOK_UP).format(where=where) if where else ""
         version = f"{self._told(words.VERSION)} {paper.version}"
-        number = f"{self._told(words.NUMBER)} {paper.number} \N{EN DASH} {version}"
+        number = f"{self._told(words.NUMBER)} {shortened(paper.number)} \N{EN DASH} {version}"
         counted = self._told(words.PAGE).format(page=canvas.getPageNumber(), pages=self.pages)
         _block(canvas, own.foot, LEFT, INNER * 0.64, [made, look_up])
         _block(canvas, own.foot_right, LEFT + INNER * 0.66, INNER * 0.34, [number, counted])
@@ -162,7 +168,8 @@ def _block(
     """Draw lines below the rule at the foot."""
     top = BOTTOM - 3 * mm
     for line in lines:
-        paragraph = Paragraph(line.replace("&", "&amp;").replace("<", "&lt;"), style)
+        shown = typefaces.printable(line)
+        paragraph = Paragraph(shown.replace("&", "&amp;").replace("<", "&lt;"), style)
         _, height = paragraph.wrap(width, BOTTOM)
         top -= height
         paragraph.drawOn(canvas, left, top)

@@ -39,6 +39,8 @@ LOGO_SIZE: Final = 18 * mm
 CORNER: Final = 45 * mm
 LABEL_WIDTH: Final = 30 * mm
 VALUE_WIDTH: Final = INNER / 2 - LABEL_WIDTH
+LONGEST_FACT: Final = 400
+"""Characters."""
 PICTURES_PER_PAGE: Final = 4
 PICTURE_HEIGHT: Final = 100 * mm
 
@@ -129,7 +131,8 @@ class Text:
         lines: list[Flowable] = []
         if form := self.paper.letterhead.form_number:
             lines.append(_paragraph(f"{self._told(words.FORM)}: {form}", style))
-        lines.append(_paragraph(f"{self._told(words.NUMBER)}: {self.paper.number}", style))
+        number = shortened(self.paper.number)
+        lines.append(_paragraph(f"{self._told(words.NUMBER)}: {number}", style))
         if content := self.paper.verify_url or self.paper.verify_code:
             lines.append(QrCode(content, QR_SIZE))
         return lines
@@ -139,7 +142,8 @@ class Text:
         rows: list[list[object]] = []
         spans = []
         strong = self.styles.strong
-        for label, value in self.paper.facts:
+        for label, whole_value in self.paper.facts:
+            value = shortened(whole_value)
             pair = [_paragraph(f"{label}:", self.styles.body), _paragraph(value, strong)]
             if stringWidth(value, strong.fontName, strong.fontSize) > VALUE_WIDTH - 2 * mm:
                 spans.append(("SPAN", (1, len(rows)), (3, len(rows))))
@@ -249,6 +253,11 @@ class Text:
         return term.told(self.paper.language)
 
 
+def shortened(text: str) -> str:
+    """Return what fits into a row of the head: a row is never longer than a page."""
+    return text if len(text) <= LONGEST_FACT else f"{text[:LONGEST_FACT]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def _lines(text: str, style: ParagraphStyle) -> Iterator[Flowable]:
     return (_paragraph(line or _EMPTY, style) for line in text.split("\n"))
 
@@ -259,4 +268,5 @@ def _paragraph(text: str, style: ParagraphStyle) -> Paragraph:
 
 def _marked(text: str) -> str:
     """Return plain text as the markup of the library."""
-    return escape(text).replace("\n", "<br/>").replace("\t", f"{_EMPTY * 3} ")
+    shown = escape(typefaces.printable(text))
+    return shown.replace("\n", "<br/>").replace("\t", f"{_EMPTY * 3} ")

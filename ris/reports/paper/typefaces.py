@@ -1,5 +1,6 @@
 """The typeface that is packed into every file: Tinos, as wide as Times, with all of Vietnamese."""
 
+import unicodedata
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -24,3 +25,31 @@ def register() -> None:
     addMapping(REGULAR, 1, 0, BOLD)
     addMapping(REGULAR, 0, 1, ITALIC)
     addMapping(REGULAR, 1, 1, BOLD)  # no paper of ours has italics of bold text
+
+
+MISSING: Final = "\N{WHITE SQUARE}"
+"""Stands where the typeface has no letter: a paper shows that something is left out."""
+
+
+def printable(text: str) -> str:
+    """Return `text` with `MISSING` for each letter that the typeface lacks.
+
+    Letters that show nothing anyway, joiners for instance, go.
+    """
+    known = _letters()
+    if known.issuperset(text):
+        return text
+    return "".join(one if one in known else _instead(one) for one in text)
+
+
+def _instead(letter: str) -> str:
+    return "" if unicodedata.category(letter) in {"Cf", "Mn", "Me"} else MISSING
+
+
+@cache
+def _letters() -> frozenset[str]:
+    """Return what all faces can print, and what is no letter but layout."""
+    register()
+    faces = [pdfmetrics.getFont(name).face.charToGlyph for name in (REGULAR, BOLD, ITALIC)]
+    common = set.intersection(*({*map(chr, face)} for face in faces))
+    return frozenset(common | {"\n", "\t"})

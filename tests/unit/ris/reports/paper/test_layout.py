@@ -54,6 +54,27 @@ def test_every_vietnamese_letter_is_on_the_paper() -> None:
         assert said in read
 
 
+def test_letter_that_cannot_be_printed_is_seen_to_be_missing() -> None:
+    content = Content(findings="Ổ 中 tròn \N{CHECK MARK}", impression="Bình thường.")
+
+    assert "Ổ □ tròn □" in words_of(render(paper(content=content)))
+
+
+@pytest.mark.parametrize("address", ["Đ" * 6000, "Đường " * 2000], ids=["one word", "words"])
+def test_address_without_an_end_keeps_no_paper_away(address: str) -> None:
+    read = words_of(render(paper(facts=[("Họ và tên", LONG_NAME), ("Địa chỉ", address)])))
+
+    assert "Không thấy tổn thương." in read
+    assert "…" in read
+
+
+def test_head_that_is_longer_than_a_page_is_refused() -> None:
+    head = Letterhead(**dict.fromkeys(("authority", "hospital", "department"), "Ộ" * 4000))
+
+    with pytest.raises(Malformed, match="does not fit on a page"):
+        render(paper(letterhead=head))
+
+
 def test_every_face_is_packed_into_the_file() -> None:
     pdf = render(paper(watermark="BẢN NHÁP", pictures=PICTURES, notice="ĐÍNH CHÍNH"))
 
