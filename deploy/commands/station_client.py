@@ -11,14 +11,14 @@ import typer
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from deploy.commands.options import out, table
+from deploy.commands.options import out, printable, table
 from deploy.station_client import client as clients
 from deploy.station_client.client import Client, Credentials, DeviceKey, Issued
 from deploy.station_client.vault import Vault
 from deploy.station_client.wire import HttpWire
 from storage.access import assertions
 from storage.access.assertions import PrivateKey
-from storage.base.errors import Malformed, NotFound
+from storage.base.errors import ImagingError, Malformed, NotFound
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -82,7 +82,14 @@ def sync(
     """Send what waits, and fetch what is new, as far as the line lets it."""
     client = _client(folder)
     while True:
-        done = client.sync()
+        try:
+            done = client.sync()
+        except ImagingError as error:
+            if not every:
+                raise
+            out.print(printable(f"not now: {error}"))  # a full disk, a station that is shut out
+            time.sleep(every)
+            continue
         if done.wiped:
             out.print("the hospital had every copy deleted")
         out.print(

@@ -29,6 +29,14 @@ _LATER: Final = frozenset({408, 429})
 """Refusals that say nothing of the request itself: the next one may be taken."""
 
 
+MOST_UNSERVED: Final = 3
+"""Reports in a row that the server does not hand out now: then it is not tried with the rest."""
+
+
+class _Unserved(PeerUnavailable):
+    """The server does not hand out this one report now; others it may."""
+
+
 class Credentials(Protocol):
     """How the station says who it is."""
 
@@ -71,6 +79,8 @@ class DeviceKey:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         body = f"{form}&client_assertion={assertion}".encode()
         answer = wire.ask(Ask(method="POST", path=f"{API}/token", headers=headers, body=body))
+        if answer.status in _LATER or (answer.status != 200 and not answer.is_refusal):  # noqa: PLR2004
+            raise PeerUnavailable(f"the server says HTTP {answer.status}")
         if answer.status != 200:  # noqa: PLR2004
             raise NotPermitted(f"the server does not let this device in: HTTP {answer.status}")
         return str(answer.json()["access_token"])
@@ -104,6 +114,8 @@ class Client:
         self._wire = wire
         self._credentials = credentials
         self._clock = clock
+        self._is_alone = True
+        """The server's time was not heard in this synchronisation."""
 
     def sync(self) -> Done:
         """Do all that the line lets through; a line that breaks ends it without an error.
@@ -112,18 +124,20 @@ class Client:
         ------
         NotPermitted
             The server does not let this station in (any more).
+        StoreUnavailable
+            The copy cannot be written: the disk is full. What has arrived stays.
         """
-        done = Done()
+        done, self._is_alone = Done(), True
         try:
             self._send(done)
             self._read_feed(done)
             if not done.wiped:
-                self._fetch(done)
+                whole = self._fetch(done)
                 self._send(done)
-                done.whole = True
+                done.whole = whole
         except PeerUnavailable:
             pass
-        self._expire()
+        self._expire(alone=self._is_alone)
         return done
 
     def find(self, text: str) -> list[Copy]:
@@ -187,7 +201,7 @@ class Client:
                 done.sent += 1
             elif answer.status in _LATER:
                 continue
-            elif answer.status >= 500:  # noqa: PLR2004
+            elif not answer.is_refusal:
                 raise PeerUnavailable(f"the server takes nothing now: HTTP {answer.status}")
             else:
                 self.vault.refuse(letter.key, f"HTTP {answer.status}")
@@ -197,6 +211,8 @@ class Client:
         while more:
             cursor = self.vault.get("cursor") or ""
             page = self._json(f"{API}/changes?cursor={cursor}&limit={PAGE}")
+            if (self.vault.get("cursor") or "") != cursor:
+                continue  # the feed begins anew
             if page["wipe"]:
                 self.vault.delete_all()
                 done.wiped = True
@@ -220,7 +236,7 @@ class Client:
         if item["state"] == "deleted":
             self._drop(item["id"], item["version"], done)
         else:
-            self.vault.keep(item, self._clock())
+            self.vault.keep(item, self._now())
 
     def _drop(self, uid: str, version: int, done: Done) -> None:
         if self.vault.delete(uid):
@@ -228,13 +244,27 @@ class Client:
             if version:
                 self._receipt(uid, version, "deleted")
 
-    def _fetch(self, done: Done) -> None:
+    def _fetch(self, done: Done) -> bool:
+        """Fetch texts and papers that are not here; return whether nothing was left out."""
+        unserved = in_a_row = 0
         for copy in self.vault.copies():
-            if copy.text is None:
-                done.texts += self._fetch_text(copy)
-            paper = copy.item.get("paper") if copy.state == "released" else None
-            if paper and copy.paper_sha256 != paper["sha256"]:
-                done.papers += self._fetch_paper(copy, paper["sha256"])
+            try:
+                self._fetch_one(copy, done)
+                in_a_row = 0
+            except _Unserved:  # one report that is in trouble keeps no other away
+                unserved, in_a_row = unserved + 1, in_a_row + 1
+                if in_a_row == MOST_UNSERVED:
+                    raise
+        return not unserved
+
+    def _fetch_one(self, copy: Copy, done: Done) -> None:
+        if copy.text is None:
+            if not self._fetch_text(copy):
+                return  # it is not ours any more, or another version is
+            done.texts += 1
+        paper = copy.item.get("paper") if copy.state == "released" else None
+        if paper and copy.paper_sha256 != paper["sha256"]:
+            done.papers += self._fetch_paper(copy, paper["sha256"])
 
     def _fetch_text(self, copy: Copy) -> bool:
         answer = self._ask(
@@ -263,7 +293,7 @@ class Client:
         content = self.vault.part(sha256)
         if hashlib.sha256(content).hexdigest() != sha256:
             self.vault.forget_part(sha256)  # another paper came meanwhile: begin anew
-            raise PeerUnavailable("the paper that came is not the one that was told")
+            raise _Unserved("the paper that came is not the one that was told")
         with self.vault.change():
             self.vault.put_paper(copy.id, sha256, content)
             self._receipt(copy.id, copy.version, "delivered", sha256=sha256)
@@ -273,20 +303,22 @@ class Client:
         """Say whether an answer is of use; what is not our own any more is deleted."""
         if answer.status in {200, 206}:
             return True
-        if answer.status == 404:  # noqa: PLR2004
+        if answer.status == 404 and answer.is_refusal:  # noqa: PLR2004
             with self.vault.change():
-                self.vault.delete(copy.id)
+                self._drop(copy.id, copy.version, Done())
             return False
         if answer.status == 416:  # noqa: PLR2004 - more has come than there is
             self.vault.forget_part(str((copy.item.get("paper") or {}).get("sha256", "")))
         if answer.status == 409:  # noqa: PLR2004 - a newer version is behind the cursor
             return False
+        if answer.status >= 500:  # noqa: PLR2004
+            raise _Unserved(f"the server says HTTP {answer.status}")
         raise PeerUnavailable(f"the server says HTTP {answer.status}")
 
     def _receipt(
         self, uid: str, version: int, kind: str, *, person: str = "", sha256: str = ""
     ) -> None:
-        happened = datetime.fromtimestamp(self._clock() + self._offset_s(), UTC)
+        happened = datetime.fromtimestamp(self._now(), UTC)
         body = {
             "version": version,
             "kind": kind,
@@ -297,37 +329,59 @@ class Client:
         once = f"{kind}-{uid}-{version}" if kind in {"delivered", "deleted"} else ""
         self.vault.post(f"{API}/reports/{uid}/receipt", body, once)
 
-    def _offset_s(self) -> float:
-        """Return by how much the server's clock is ahead of ours."""
-        return float(self.vault.get("clock_offset_s") or 0.0)
+    def _now(self) -> float:
+        """Return the server's time, as far as we know it: our clock may be wrong by years."""
+        return self._clock() + float(self.vault.get("clock_offset_s") or 0.0)
 
-    def _expire(self) -> None:
-        """Delete copies that are older than the server lets them be kept."""
+    def _heard(self, server_time: str) -> None:
+        """Note the server's time.
+
+        Who finds that the clock was set while there was no line, and that copies were taken for
+        too old meanwhile, reads the feed anew.
+        """
+        self._is_alone, before = False, self._now()
+        theirs = datetime.fromisoformat(server_time).timestamp()
+        self.vault.put("clock_offset_s", theirs - self._clock())
+        if self.vault.get("expired_alone"):
+            self.vault.put("expired_alone", value=False)
+            if abs(theirs - before) > DAY_S:
+                self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        with self.vault.change():
+            self.vault.put("cursor", "")
+            self.vault.doubt()
+            self.vault.put("resync", value=True)
+
+    def _expire(self, *, alone: bool) -> None:
+        """Delete copies that are older than the server lets them be kept.
+
+        `alone`: there was no line, so that it goes by our own clock.
+        """
         keep_days = self.vault.get("keep_days")
         if keep_days is None:
             return
-        oldest = self._clock() - float(keep_days) * DAY_S
+        oldest = self._now() - float(keep_days) * DAY_S
         with self.vault.change():
             for copy in self.vault.copies():
                 if copy.arrived_at < oldest:
                     self.vault.delete(copy.id)
+                    if alone:
+                        self.vault.put("expired_alone", value=True)
 
     def _json(self, path: str) -> Any:  # noqa: ANN401
         answer = self._ask(Ask(method="GET", path=path))
-        if answer.status == 400:  # noqa: PLR2004 - the cursor is of another server
-            with self.vault.change():
-                self.vault.put("cursor", "")
-                self.vault.doubt()
-                self.vault.put("resync", value=True)
+        if answer.status == 400 and answer.is_refusal:  # noqa: PLR2004 - the cursor is of another server
+            self._begin_anew()
             raise PeerUnavailable("the cursor is of another server: the feed begins anew")
-        if answer.status == 403:  # noqa: PLR2004
+        if answer.status == 403 and answer.is_refusal:  # noqa: PLR2004
             raise NotPermitted("the server does not let this station in")
         if answer.status != 200:  # noqa: PLR2004
             raise PeerUnavailable(f"the server says HTTP {answer.status}")
         told = answer.json()
-        if "server_time" in told:
-            theirs = datetime.fromisoformat(told["server_time"]).timestamp()
-            self.vault.put("clock_offset_s", theirs - self._clock())
+        if not isinstance(told, dict) or "server_time" not in told:
+            raise PeerUnavailable("something else than the server answers")
+        self._heard(told["server_time"])
         return told
 
     def _ask(self, ask: Ask, sink: Callable[[bytes], None] | None = None) -> Answer:

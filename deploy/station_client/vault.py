@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from storage.base.errors import Malformed, NotPermitted
+from storage.base.errors import Malformed, NotPermitted, StoreUnavailable
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -79,6 +79,23 @@ class Letter:
     """Why the server does not take it; '' it was not asked, or is to be asked again."""
 
 
+class _Database(sqlite3.Connection):
+    """A connection whose trouble is ours: a disk that is full, or was pulled out."""
+
+    def execute(self, *given: Any) -> sqlite3.Cursor:  # noqa: ANN401 - as the parent has it
+        """Run one statement.
+
+        Raises
+        ------
+        StoreUnavailable
+            The file cannot be read or written now.
+        """
+        try:
+            return super().execute(*given)
+        except sqlite3.DatabaseError as error:
+            raise StoreUnavailable(f"the copy cannot be used: {error}") from error
+
+
 class Vault:
     """The encrypted copy of one station."""
 
@@ -89,14 +106,19 @@ class Vault:
         ------
         NotPermitted
             It is not the secret that the copy was begun with.
+        StoreUnavailable
+            The file cannot be opened, or is none of ours.
         """
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-        os.close(descriptor)
-        self._database = sqlite3.connect(path, isolation_level=None)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._database = sqlite3.connect(path, isolation_level=None, factory=_Database)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise StoreUnavailable(f"the copy cannot be opened: {error}") from error
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute("PRAGMA secure_delete = ON")
-        self._database.executescript(_SCHEMA)
+        for statement in filter(str.strip, _SCHEMA.split(";")):
+            self._database.execute(statement)
         self._cipher = AESGCM(self._key(secret))
         self._require_secret()
 
@@ -111,7 +133,8 @@ class Vault:
         try:
             yield
         except BaseException:
-            self._database.execute("ROLLBACK")
+            if self._database.in_transaction:  # a full disk has ended it already
+                self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
 

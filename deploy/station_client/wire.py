@@ -14,6 +14,7 @@ from storage.base.errors import Malformed, PeerUnavailable
 TIMEOUT_S: Final = 60.0
 CHUNK: Final = 8 << 10
 MOST: Final = 64 << 20
+PROBLEM: Final = "application/problem+json"
 
 Sink = Callable[[bytes], None]
 
@@ -36,6 +37,12 @@ class Answer:
     headers: Mapping[str, str]
     """By their names in small letters."""
     body: bytes = b""
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the server itself says no: whatever else is on the way says it otherwise."""
+        told = self.headers.get("content-type", "")
+        return 400 <= self.status < 500 and told.startswith(PROBLEM)  # noqa: PLR2004
 
     def json(self) -> Any:  # noqa: ANN401
         """Return the body.

@@ -6,6 +6,7 @@ import random
 import sqlite3
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from ris.stations import consents
 from ris.stations.consents import Consent
 from storage.access import stations
 from storage.access.tokens import Role
-from storage.base.errors import NotFound, NotPermitted, PeerUnavailable
+from storage.base.errors import NotFound, NotPermitted, PeerUnavailable, StoreUnavailable
 from storage.db.engine import transaction
 from tests.fixtures.stations import Province
 from tests.fixtures.thin_line import Clock, ThinLine
@@ -200,9 +201,139 @@ def test_copies_do_not_outlive_what_the_server_lets_them(
     assert client.get(signed.uid)
 
     clock.now += 91 * DAY_S
+    Client(client.vault, Cut(province.node.url, {1: 0}), token, clock).sync()
+
+    assert client.vault.copies() == []
+
+
+@pytest.mark.parametrize("years", [-20, 20])
+def test_copies_stay_when_a_wrong_clock_is_set_right(
+    province: Province, signed: Report, tmp_path: Path, years: int
+) -> None:
+    clock = Clock(time.time() + years * 365 * DAY_S)
+    token = Issued(province.node.token(Role.STATION, CODE))
+    client = Client(copy_of(tmp_path / "copy.db"), HttpWire(province.node.url), token, clock)
+    client.sync()
+
+    clock.now = time.time()
+    client.sync()
+
+    assert client.get(signed.uid).paper_sha256
+    clock.now += 91 * DAY_S
+    Client(client.vault, Cut(province.node.url, {1: 0}), token, clock).sync()
+    assert client.vault.copies() == [], "and they are not kept for years"
+
+
+def test_copies_that_a_jump_of_the_clock_took_come_back(
+    province: Province, signed: Report, tmp_path: Path
+) -> None:
+    clock = Clock(time.time() - 10 * 365 * DAY_S)
+    token = Issued(province.node.token(Role.STATION, CODE))
+    client = Client(copy_of(tmp_path / "copy.db"), HttpWire(province.node.url), token, clock)
+    client.sync()
+    clock.now = time.time()  # set right while there is no line
+    Client(client.vault, Cut(province.node.url, {1: 0}), token, clock).sync()
+
+    client.sync()
+
+    assert client.get(signed.uid).paper_sha256
+
+
+class Saying:
+    """A line on which something else answers the requests that a rule names."""
+
+    def __init__(self, url: str, rule: Callable[[Ask], Answer | None]) -> None:
+        self.inner, self.rule = HttpWire(url), rule
+
+    def ask(self, ask: Ask, sink: Sink | None = None) -> Answer:
+        return self.rule(ask) or self.inner.ask(ask, sink)
+
+
+def test_one_paper_that_is_not_to_be_had_keeps_no_other_away(
+    province: Province, signed: Report, tmp_path: Path
+) -> None:
+    other = province.signed(province.order(province.patient("BN2", "TRẦN^THỊ Ỷ"), CODE))
+
+    def broken(ask: Ask) -> Answer | None:
+        lost = ask.path.startswith(f"{CLIENT_API}/reports/{other.uid}/pdf")
+        return Answer(status=503, headers={}) if lost else None
+
+    client = client_of(province, tmp_path / "copy.db", Saying(province.node.url, broken))
+
+    done = client.sync()
+
+    assert (done.whole, done.papers) == (False, 1)
+    assert client.get(signed.uid).paper_sha256
+    assert client_of(province, tmp_path / "copy.db").sync().papers == 1
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 502])
+def test_what_something_else_on_the_line_says_deletes_nothing(
+    province: Province, signed: Report, tmp_path: Path, status: int
+) -> None:
+    client_of(province, tmp_path / "copy.db").sync()
+    page = Answer(status=status, headers={"content-type": "text/html"}, body=b"<html>")
+    client = client_of(province, tmp_path / "copy.db", Saying(province.node.url, lambda _: page))
+    client.note(signed.uid, "printed")
+
+    assert client.sync().whole is False
+
+    assert client.get(signed.uid).paper_sha256
+    assert [one.refused for one in client.vault.outbox()] == [""]
+
+
+def test_report_that_is_gone_before_its_text_came_is_told_as_deleted(
+    province: Province, signed: Report, tmp_path: Path
+) -> None:
+    client_of(province, tmp_path / "copy.db", Cut(province.node.url, {2: 0})).sync()
+    head = {"content-type": "application/problem+json"}
+
+    def gone(ask: Ask) -> Answer | None:
+        is_text = ask.path.startswith(f"{CLIENT_API}/reports/{signed.uid}?")
+        return Answer(status=404, headers=head) if is_text else None
+
+    client = client_of(province, tmp_path / "copy.db", Saying(province.node.url, gone))
     client.sync()
 
     assert client.vault.copies() == []
+    with transaction(province.engine) as session:
+        assert [one.kind for one in receipts.of_report(session, signed.uid)] == ["deleted"]
+
+
+def test_a_full_disk_is_told_and_what_has_arrived_stays(
+    province: Province, signed: Report, tmp_path: Path
+) -> None:
+    client = client_of(province, tmp_path / "copy.db")
+    database = client.vault._database  # noqa: SLF001 - a disk that is full
+    [[pages]] = database.execute("PRAGMA page_count").fetchall()
+    database.execute(f"PRAGMA max_page_count = {pages + 3}")
+
+    with pytest.raises(StoreUnavailable, match="full"):
+        client.sync()
+
+    assert client.vault.get("cursor")
+    database.execute("PRAGMA max_page_count = 100000")
+    assert client.sync().whole is True
+    assert client.get(signed.uid).paper_sha256
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(503, PeerUnavailable), (429, PeerUnavailable), (401, NotPermitted)]
+)
+def test_a_server_that_is_not_ready_shuts_no_device_out(
+    province: Province, status: int, error: type[Exception]
+) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    head = {"content-type": "application/problem+json"}
+
+    def busy(ask: Ask) -> Answer | None:
+        return Answer(status=status, headers=head) if ask.path.endswith("/token") else None
+
+    credentials = DeviceKey("0" * 32, ec.generate_private_key(ec.SECP256R1()), province.node.url)
+
+    with pytest.raises(error):
+        credentials.token(Saying(province.node.url, busy))
 
 
 def test_a_wiped_station_has_nothing_left(

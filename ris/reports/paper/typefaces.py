@@ -50,6 +50,7 @@ def _instead(letter: str) -> str:
 def _letters() -> frozenset[str]:
     """Return what all faces can print, and what is no letter but layout."""
     register()
-    faces = [pdfmetrics.getFont(name).face.charToGlyph for name in (REGULAR, BOLD, ITALIC)]
+    fonts = [pdfmetrics.getFont(name) for name in (REGULAR, BOLD, ITALIC)]
+    faces = [one.face.charToGlyph for one in fonts]  # type: ignore[attr-defined]
     common = set.intersection(*({*map(chr, face)} for face in faces))
     return frozenset(common | {"\n", "\t"})
