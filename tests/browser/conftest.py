@@ -30,6 +30,7 @@ STUDIES: Mapping[str, tuple[str, tuple[str, str] | None]] = {
     "PDF": ("dcmjs-dimse/pdf.dcm", None),
     "SR": ("pydicom/reportsi.dcm", None),
     "enhanced": ("dcm_qa_enh/IM_0027_fMAP.dcm", None),
+    "no modality": ("pydicom/GDCMJ2K_TextGBR.dcm", None),
 }
 
 

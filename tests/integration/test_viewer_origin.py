@@ -188,6 +188,18 @@ def test_viewer_asks_its_own_origin_for_everything(node: HttpNode, browser: http
     assert f'"{node.url}/"' in config.text  # the way back
 
 
+def test_list_counts_the_modalities_of_every_study(node: HttpNode, browser: httpx.Client) -> None:
+    sign_in(node, browser)
+    node.put(ct_slice(Modality=""))
+    followed(browser, f"{node.viewer_url}/")
+
+    [here] = browser.get(f"{node.viewer_url}/dicom-web/studies").json()
+    [elsewhere] = node.client().get("/dicom-web/studies").json()
+
+    assert here["00080061"] == {"vr": "CS", "Value": []}
+    assert elsewhere["00080061"] == {"vr": "CS"}
+
+
 def test_who_signs_in_beside_an_open_viewer_is_told_to_go_back(
     node: HttpNode, browser: httpx.Client
 ) -> None:

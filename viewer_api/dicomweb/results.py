@@ -75,6 +75,7 @@ _SAID_OF_ALL: Final[Mapping[str, Json]] = {
     "00080056": {"vr": "CS", "Value": ["ONLINE"]},
 }
 _RETRIEVE_URL: Final = "00081190"
+_MODALITIES_IN_STUDY: Final = "00080061"
 
 
 def datasets(
@@ -93,6 +94,18 @@ def with_custom(
         for one in search.query.custom:
             _put_custom(answer, one, _values(match.get(one.name)))
     return [dict(sorted(answer.items())) for answer in answers]
+
+
+def with_lists_of_modalities(answers: Sequence[Json]) -> Sequence[Json]:
+    """Return the answers with a list in Modalities in Study, also where nobody told one.
+
+    An empty attribute has no Value (PS3.18 F.2.5), and OHIF, which counts the values, shows no
+    list at all when one study is so.
+    """
+    for answer in answers:
+        if _MODALITIES_IN_STUDY in answer:
+            answer[_MODALITIES_IN_STUDY] = {"Value": [], **answer[_MODALITIES_IN_STUDY]}
+    return answers
 
 
 def wanted(search: Search, parents: Mapping[str, str]) -> frozenset[str]:

@@ -6,6 +6,7 @@ from typing import Final
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from storage.access.sessions import Audience
 from storage.access.tokens import Action
 from storage.archive import custom, search
 from storage.archive.model import Level, Page
@@ -89,6 +90,8 @@ def _search(request: Request, level: Level, parents: Mapping[str, str]) -> Respo
         warnings.append(f"the first {fields.MOST} results have all that was asked for")
     if paths != () or asked.query.custom:
         found = results.with_custom(found, page.matches, asked)
+    if deps.audience(request) is Audience.VIEWER:
+        found = results.with_lists_of_modalities(found)
     headers = _headers(request, asked, page, warnings)
     if not found:
         return Response(status_code=204, headers=headers)
