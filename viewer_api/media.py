@@ -197,3 +197,9 @@ def takes_gzip(accept_encoding: str) -> bool:
         if coding.strip() in {"gzip", "*"}:
             return parameter.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
     return False
+
+
+def names(if_none_match: str, etag: str) -> bool:
+    """Whether If-None-Match names `etag` (RFC 9110 13.1.2); a proxy may have made it a weak one."""
+    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return etag in tags or "*" in tags

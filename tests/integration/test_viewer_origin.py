@@ -284,6 +284,29 @@ def test_file_without_a_hash_is_asked_for_again_and_not_sent_again(
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize("held", ["W/{}", '"another", {}', "*"])
+def test_file_that_is_held_by_any_name_is_not_sent_again(
+    node: HttpNode, browser: httpx.Client, held: str
+) -> None:
+    url = f"{node.viewer_url}/app.bundle.css"
+    etag = browser.get(url).headers["etag"]
+
+    assert browser.get(url, headers={"If-None-Match": held.format(etag)}).status_code == 304
+
+
+def test_packed_file_is_for_who_takes_it_and_has_a_tag_of_its_own(
+    node: HttpNode, browser: httpx.Client
+) -> None:
+    url = f"{node.viewer_url}/{SCRIPT}"
+
+    refused = browser.get(url, headers={"Accept-Encoding": "gzip;q=0, identity"})
+    packed = browser.send(browser.build_request("GET", url), stream=True)
+    packed.close()
+
+    assert refused.text == "plain"
+    assert refused.headers["etag"] != packed.headers["etag"]
+
+
 @pytest.mark.parametrize(
     "path",
     ["/secret.pem", "/nothing.js", f"/{SCRIPT}.gz", "/..%2f..%2fsecrets%2fx.js", "/%2e%2e/x.css",

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from pacs.render.options import Outside
 from storage.archive.model import StoredInstance
 from storage.base.errors import Malformed, NotSupported
-from viewer_api import multipart, problems
+from viewer_api import media, multipart, problems
 
 AT_ONCE: Final = 8 << 20
 """Up to so many bytes are read before the answer begins, so that trouble has a status."""
@@ -52,10 +52,7 @@ def entity_tag(*facts: object) -> str:
 def not_modified(request: Request, etag: str) -> Response | None:
     """Return 304 if the client has the representation already (RFC 9110 13.1.2)."""
     held = request.headers.get("if-none-match", "")
-    tags = {tag.strip().removeprefix("W/") for tag in held.split(",")}
-    if etag in tags or "*" in tags:
-        return Response(status_code=304, headers=validators(etag))
-    return None
+    return Response(status_code=304, headers=validators(etag)) if media.names(held, etag) else None
 
 
 def validators(etag: str) -> Mapping[str, str]:

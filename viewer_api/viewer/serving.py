@@ -7,6 +7,7 @@ they were installed.
 
 import json
 import re
+from http import HTTPStatus
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from fastapi.responses import FileResponse, Response
 
 from storage.access.tokens import Action
 from storage.base.errors import NotFound
-from viewer_api import deps, pages, texts
+from viewer_api import deps, media, pages, texts
 from viewer_api.problems import Unauthenticated
 from viewer_api.viewer import build, entering
 from viewer_api.viewer.build import Build, File
@@ -39,8 +40,8 @@ _TEXTS: Final = {
     "accession": "accession_number",
     "instances": "images",
 }
-_NOT_CHANGED: Final = 304
-_ETAG: Final = f'"{build.VERSION}"'
+_ETAGS: Final = {packed: f'"{build.VERSION}{packed}"' for packed in ("", build.PACKED)}
+"""Of a file as it is, and gzipped: bytes of one are not to be put to bytes of the other."""
 
 # Codecs are WebAssembly whose glue, and the readers of typed arrays, are compiled at run
 # time; React writes styles. Nothing may be asked for anywhere else.
@@ -116,18 +117,20 @@ async def _page(request: Request, installed: Build | None) -> Response:
 
 
 def _file(request: Request, installed: Build, file: File, keep: str) -> Response:
+    zipped = media.takes_gzip(request.headers.get("accept-encoding", ""))
+    packed = file.packed if zipped else None
+    etag = _ETAGS[build.PACKED if packed else ""]
     headers = {
         "Cache-Control": keep,
-        "ETag": _ETAG,
+        "ETag": etag,
         # on scripts too: a worker has the policy of its own file
         "Content-Security-Policy": _POLICY.format(hashes=" ".join(installed.inline_scripts)),
         "Referrer-Policy": "same-origin",
     }
-    if keep == CHECKED and request.headers.get("if-none-match") == _ETAG:
-        return Response(status_code=_NOT_CHANGED, headers=headers)
-    packed = file.packed if "gzip" in request.headers.get("accept-encoding", "") else None
     if file.packed is not None:
         headers["Vary"] = "Accept-Encoding"
+    if keep == CHECKED and media.names(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     if packed is not None:
         headers["Content-Encoding"] = "gzip"
     return FileResponse(packed or file.path, media_type=file.media_type, headers=headers)
