@@ -6,9 +6,13 @@ import json
 import pytest
 
 from ris import service
+from ris.hl7 import outgoing
+from ris.hl7.outgoing import Draft
 from storage.access.tokens import Role
+from storage.db.engine import transaction
 from tests.fixtures.hl7 import acknowledged, order_message
 from tests.fixtures.http import HttpNode
+from tests.fixtures.patience import PATIENCE_S
 
 PLAIN = {"Content-Type": "application/hl7-v2"}
 
@@ -42,7 +46,22 @@ def test_who_tells_others_is_woken_by_a_message(http_node: HttpNode) -> None:
 
     http_node.client().post("/api/v1/hl7", content=order_message("4711"), headers=PLAIN)
 
-    assert bell.wait(10)
+    assert bell.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("verb", ["resend", "discard"])
+def test_who_tells_others_is_woken_by_a_person(http_node: HttpNode, verb: str) -> None:
+    with transaction(http_node.engine) as session:
+        outgoing.enqueue(session, [Draft("his", "order:1", "C1", "ORM^O01", b"MSH|")])
+    client = http_node.client()
+    [waiting] = client.get("/api/v1/hl7/outgoing").json()
+    bell = service.outbox_bell(http_node.settings)
+    bell.listen()
+
+    answer = client.post(f"/api/v1/hl7/outgoing/{waiting['id']}/{verb}")
+
+    assert answer.status_code == 200
+    assert bell.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -65,7 +65,12 @@ class _Outgoing(_Asked):
     destination: str = ""
 
 
-@router.post("")
+def _announced(request: Request, background: BackgroundTasks) -> None:
+    """Tell who delivers, when all is committed, that there may be something to send."""
+    background.add_task(request.app.state.outbox_bell.ring)
+
+
+@router.post("", dependencies=[Depends(_announced)])
 async def receive(request: Request) -> Response:
     """Take a message or batch and give its acknowledgement, 200 whatever that says.
 
@@ -102,7 +107,7 @@ def show(session: Transaction, message_id: int) -> dict[str, object]:
     return {**ledger.facts(entry), "raw": _base64(entry.raw), "answer": _base64(entry.answer)}
 
 
-@router.post("/messages/{message_id}/replay")
+@router.post("/messages/{message_id}/replay", dependencies=[Depends(_announced)])
 async def replay(request: Request, message_id: int) -> dict[str, object]:
     """Apply a message that failed once more; a body is a corrected copy to apply in its place."""
     parts = deps.parts(request)
@@ -128,13 +133,13 @@ def list_outgoing(
     ]
 
 
-@router.post("/outgoing/{message_id}/resend")
+@router.post("/outgoing/{message_id}/resend", dependencies=[Depends(_announced)])
 def resend(session: Transaction, message_id: int) -> dict[str, object]:
     """Send one of our messages again, the same bytes."""
     return _sent(outgoing.resend(session, message_id))
 
 
-@router.post("/outgoing/{message_id}/discard")
+@router.post("/outgoing/{message_id}/discard", dependencies=[Depends(_announced)])
 def discard(session: Transaction, message_id: int) -> dict[str, object]:
     """Never send one of our messages; those behind it in its order go on."""
     outgoing.discard(session, message_id)
@@ -143,9 +148,7 @@ def discard(session: Transaction, message_id: int) -> dict[str, object]:
 
 def _answer(request: Request, octets: bytes) -> bytes:
     receiving: Pipeline = request.app.state.hl7
-    answer = receiving.answer(octets, deps.address_of(request), WIRE)
-    request.app.state.outbox_bell.ring()
-    return answer
+    return receiving.answer(octets, deps.address_of(request), WIRE)
 
 
 async def _body(request: Request, most: int) -> bytes:
