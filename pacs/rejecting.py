@@ -17,12 +17,17 @@ from storage.base.errors import Malformed
 KEY_OBJECT_SELECTION: Final = "1.2.840.10008.5.1.4.1.1.88.59"
 MOST: Final = 100_000
 """Objects that one note rejects."""
+MOST_STUDIES: Final = 500
+"""Studies: each is locked while the note is recorded."""
 PERSON_OBSERVER_NAME: Final = "121008"
 KEY_OBJECT_DESCRIPTION: Final = "113012"
 
 NOTHING_NAMED: Final = "the note names no objects in its evidence"
 NO_UIDS: Final = "some of the evidence of the note is no UID of an object"
-TOO_MANY: Final = f"the note names more than {MOST} objects; it rejects none of them"
+TOO_MANY: Final = (
+    f"the note names more than {MOST} objects, or objects of more than {MOST_STUDIES} studies; "
+    "it rejects none of them"
+)
 
 # PS3.6
 _SOP_INSTANCE: Final = "00080018"
@@ -63,7 +68,8 @@ def read(dataset: Buffer, transfer_syntax_uid: str) -> Note | None:
         and one.sop_instance_uid != _text(found, _SOP_INSTANCE)
     }
     fault = ""
-    if len(named) > MOST:
+    studies = {one.study_instance_uid for one in named.values()}
+    if len(named) > MOST or len(studies) > MOST_STUDIES:
         named, fault = {}, TOO_MANY
     elif not named:
         fault = NOTHING_NAMED

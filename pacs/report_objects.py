@@ -31,6 +31,8 @@ from storage.spool import Spool, SpoolRecord
 ENCAPSULATED_PDF: Final = "1.2.840.10008.5.1.4.1.1.104.1"
 BASIC_TEXT_SR: Final = "1.2.840.10008.5.1.4.1.1.88.11"
 DOCUMENT_CLASSES: Final = frozenset({ENCAPSULATED_PDF, BASIC_TEXT_SR, KEY_OBJECT_SELECTION})
+DOCUMENTS: Final[Mapping[str, str]] = {"pdf": ENCAPSULATED_PDF, "sr": BASIC_TEXT_SR}
+"""The documents that every signed version has."""
 UTF8: Final = "ISO_IR 192"
 MANUFACTURER: Final = "Lienthong"
 MOST_EVIDENCE: Final = 2000
@@ -172,7 +174,8 @@ def basic_text_sr(facts: Facts) -> Dataset:
         dataset.ReferencedRequestSequence = Items([_request(one) for one in facts.requests])
     dataset.PerformedProcedureCodeSequence = Items([])
     if facts.evidence:
-        dataset.CurrentRequestedProcedureEvidenceSequence = Items(_evidence(facts))
+        evidence = _evidence(facts.evidence[:MOST_EVIDENCE])
+        dataset.CurrentRequestedProcedureEvidenceSequence = Items(evidence)
     dataset.ValueType = "CONTAINER"
     dataset.ConceptNameCodeSequence = Items([_code(RADIOLOGY_REPORT)])
     dataset.ContinuityOfContent = "SEPARATE"
@@ -250,10 +253,9 @@ def _select(
     context: Sequence[Dataset] = (),
 ) -> None:
     """Make a dataset select these objects (PS3.16 TID 2010)."""
-    instances = [instance for instance, _ in chosen]
-    study = str(dataset.StudyInstanceUID)
     dataset.ReferencedPerformedProcedureStepSequence = Items([])
-    dataset.CurrentRequestedProcedureEvidenceSequence = Items([_named(study, instances)])
+    evidence = _evidence([instance for instance, _ in chosen])
+    dataset.CurrentRequestedProcedureEvidenceSequence = Items(evidence)
     dataset.ValueType = "CONTAINER"
     dataset.ConceptNameCodeSequence = Items([_code(title)])
     dataset.ContinuityOfContent = "SEPARATE"
@@ -323,14 +325,19 @@ def _verifier(facts: Facts) -> Dataset:
 
 
 def _predecessor(facts: Facts) -> Dataset:
-    before = StoredInstance(
+    before = document(facts, "sr", facts.superseded)
+    return _named(before.study_instance_uid, [before])
+
+
+def document(facts: Facts, kind: str, version: int) -> StoredInstance:
+    """Return the names of a document of a version in the study; it may be yet to come."""
+    return StoredInstance(
         str(facts.study["StudyInstanceUID"]),
-        uid_of("series", "sr", facts.report_uid, facts.superseded),
-        instance_uid("sr", facts.report_uid, facts.superseded),
-        BASIC_TEXT_SR,
+        uid_of("series", kind, facts.report_uid, version),
+        instance_uid(kind, facts.report_uid, version),
+        DOCUMENTS[kind],
         *("", 0, "", 0, 0, ""),
     )
-    return _named(before.study_instance_uid, [before])
 
 
 def _request(request: Request) -> Dataset:
@@ -346,9 +353,9 @@ def _request(request: Request) -> Dataset:
     return item
 
 
-def _evidence(facts: Facts) -> list[Dataset]:
+def _evidence(instances: Sequence[StoredInstance]) -> list[Dataset]:
     by_study: dict[str, list[StoredInstance]] = {}
-    for instance in facts.evidence[:MOST_EVIDENCE]:
+    for instance in instances:
         by_study.setdefault(instance.study_instance_uid, []).append(instance)
     return [_named(study, instances) for study, instances in by_study.items()]
 

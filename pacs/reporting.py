@@ -83,7 +83,10 @@ class Reporting:
         log.info("report_documented", extra={"bytes": document.size, "version": version.version})
 
     def reject_report(self, report_uid: str, revision: int) -> None:
-        """Say in each study of a retracted report that its documents must not be used."""
+        """Say in each study of a retracted report that its documents must not be used.
+
+        Those that are still being signed, or on their way, are hidden as they come.
+        """
         with transaction(self.engine) as session:
             report, version = _version(session, report_uid, revision)
             signed = [
@@ -92,12 +95,12 @@ class Reporting:
                 if one.status in SIGNED
             ]
             facts = self._facts(session, report, version)
-            held = _held(session, report, signed) if facts else []
-        if facts is None or not held:
+            meant = _documents(session, facts, report, signed) if facts else []
+        if facts is None or not meant:
             return
         described = ACTION_NAMES[version.action].told(report.language)
         made = report_objects.key_objects(
-            facts, report_objects.REJECTED, [(one, 0) for one in held], described
+            facts, report_objects.REJECTED, [(one, 0) for one in meant], described
         )
         self._spool(made)
 
@@ -338,19 +341,21 @@ def _selected(content: bytes, held: StoredInstance) -> Iterator[KeyImage]:
         )
 
 
-def _held(session: Session, report: Report, signed: Sequence[Version]) -> list[StoredInstance]:
-    """Return the documents of a report that are in the archive."""
-    wanted = {
-        report_objects.instance_uid(kind, report.uid, one.version)
+def _documents(
+    session: Session, facts: Facts, report: Report, signed: Sequence[Version]
+) -> list[StoredInstance]:
+    """Return the documents of signed versions: where they are, or are going to be."""
+    meant = {
+        named.sop_instance_uid: named
         for one in signed
-        for kind in ("pdf", "sr")
+        for kind in report_objects.DOCUMENTS
+        for named in (report_objects.document(facts, kind, one.version),)
     }
-    return [
-        one
-        for uid in report.study_instance_uids
-        for one in instances.locate(session, {"StudyInstanceUID": uid})
-        if one.sop_instance_uid in wanted
-    ]
+    for uid in report.study_instance_uids:
+        for held in instances.locate(session, {"StudyInstanceUID": uid}):
+            if held.sop_instance_uid in meant:
+                meant[held.sop_instance_uid] = held
+    return [*meant.values()]
 
 
 def _requests(session: Session, report: Report) -> list[Request]:

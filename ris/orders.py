@@ -212,14 +212,14 @@ def ids_of_patients(session: Session, patient_ids: Collection[int]) -> Sequence[
 
 
 def has_images(session: Session, order_id: int) -> bool:
-    """Return whether the archive holds a study of the order."""
+    """Return whether the archive shows a study of the order."""
     uids = select(ProcedureRow.study_instance_uid).where(ProcedureRow.order_ref == order_id)
     attached = select(AttachmentRow.id).where(
         AttachmentRow.order_ref == order_id, AttachmentRow.detached_at.is_(None)
     )
     if session.scalar(attached.limit(1)) is not None:
         return True
-    return bool(studies.held(session, session.scalars(uids).all()))
+    return bool(studies.shown(session, session.scalars(uids).all()))
 
 
 def step_became(session: Session, step_id: int, status: StepStatus) -> Order:

@@ -353,7 +353,9 @@ def _statement(
         .order_by(*_ordered(_ORDER[level], level))
     )
     if level is Level.PATIENT:  # who is shown as another one is not there
-        statement = statement.where(_patients.survivor_ref.is_(None))
+        of_his = select(_studies.id).where(_studies.patient_ref == _patients.id)
+        something = of_his.where(tables.SHOWN[Level.STUDY]).exists()
+        statement = statement.where(_patients.survivor_ref.is_(None), something)
     else:
         statement = statement.where(tables.SHOWN[level])
     if position is not None:

@@ -65,6 +65,13 @@ def held(session: Session, study_instance_uids: Collection[str]) -> set[str]:
     return {*found}
 
 
+def shown(session: Session, study_instance_uids: Collection[str]) -> set[str]:
+    """Return those of the studies of which something is not rejected."""
+    uid = tables.studies.c.study_instance_uid
+    wanted = uid == any_(literal([*study_instance_uids], ARRAY(Text)))
+    return {*session.scalars(select(uid).where(wanted, tables.SHOWN[Level.STUDY]))}
+
+
 def describe(session: Session, study_instance_uid: str) -> HeldStudy | None:
     """Return what is held of a study, None when nothing is."""
     studies, people = tables.studies.c, tables.patients.c

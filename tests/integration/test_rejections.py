@@ -1,11 +1,13 @@
 """Rejection notes in the index: what is hidden, counted, shown again, whatever comes first."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from storage.archive import incidents, listing, rejections, search, studies
 from storage.archive import instances as archive
@@ -15,7 +17,7 @@ from storage.archive.model import Level, Query, ReceivedInstance, Verdict
 from storage.archive.rejection_rules import Note, Title
 from storage.base.errors import Conflict, NotFound
 from storage.db.criteria import Wanted
-from storage.db.engine import transaction
+from storage.db.engine import Session, transaction
 from tests.fixtures.index import CT, Index, received
 from tests.fixtures.rejection_notes import received_note
 from tests.fixtures.statements import counted
@@ -85,6 +87,16 @@ def test_study_that_is_rejected_as_a_whole_is_in_no_search(index: Index, level: 
         assert len(listing.load_studies(session, ids)) == 1
         [rejected] = {*listing.ids_of(session, ["2.25.1"]).values()}
         assert listing.load_studies(session, [rejected]) == {}
+
+
+def test_patient_of_whom_everything_is_rejected_is_not_found(index: Index) -> None:
+    image = received("1")
+    index.record(image, received("1", study="2", PatientID="BN2", PatientName="LÊ^BA"))
+
+    index.record(received_note("1", SAFETY, image))
+
+    assert index.uids(Level.PATIENT) == ["BN2"]
+    assert index.uids(Level.PATIENT, PatientID="BN1") == []
 
 
 def test_nothing_is_deleted(index: Index) -> None:
@@ -357,6 +369,44 @@ def test_note_that_dies_before_its_commit_rejects_nothing(index: Index) -> None:
 
     index.record(note)
     assert hidden(index) == {"1.1.1": "113001", "1.900.1": "note"}
+
+
+def test_what_arrives_is_looked_up_by_an_index_however_many_are_rejected(index: Index) -> None:
+    with transaction(index.engine) as session:
+        session.execute(text("INSERT INTO rejection_notes (noted_at) VALUES (now())"))
+        session.execute(
+            text(
+                "INSERT INTO rejections (note_ref, sop_instance_uid, study_instance_uid, title) "
+                "SELECT id, '2.25.9.' || number, '2.25.9', '113039' "
+                "FROM rejection_notes, generate_series(1, 20000) AS number"
+            )
+        )
+        session.execute(text("ANALYZE rejections"))
+        asked = {f"2.25.9.{number}": "2.25.9" for number in range(256)}
+        plans: list[str] = []
+        with planned(session, plans):
+            found = rejections.titles_of(session, asked)
+
+    assert len(found) == 255
+    [plan] = plans
+    assert "Index" in plan
+    assert "Seq Scan" not in plan
+
+
+@contextmanager
+def planned(session: Session, plans: list[str]) -> Iterator[None]:
+    """Note the plan of every statement of a session."""
+    connection = session.connection()
+
+    def explain(_c: object, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
+        cursor.execute(f"EXPLAIN {statement}", parameters)
+        plans.append("\n".join(line for (line,) in cursor.fetchall()))
+
+    event.listen(connection, "before_cursor_execute", explain)
+    try:
+        yield
+    finally:
+        event.remove(connection, "before_cursor_execute", explain)
 
 
 def test_batch_without_notes_costs_one_question_more(index: Index) -> None:

@@ -147,6 +147,20 @@ def test_objects_are_what_the_standard_says(archive: Archive, tmp_path: Path) ->
             assert errors_of(archive.file(one), tmp_path) == []
 
 
+def test_document_that_comes_after_its_retraction_is_hidden(archive: Archive) -> None:
+    report = archive.signed()
+    report = archive.desk.act(A.REQUEST_RETRACTION, report, READER, reason="x")
+    retracted = archive.desk.act(A.RETRACT, report, OTHER_HEAD)
+
+    archive.reporting.reject_report(retracted.uid, retracted.revision)
+    archive.node.ingest()
+    archive.work()
+
+    for sop_class in (ENCAPSULATED_PDF, BASIC_TEXT_SR):
+        assert len(archive.stored(sop_class, Scope.KEPT)) == 1
+        assert archive.stored(sop_class) == []
+
+
 def test_structured_text_can_be_read_by_dcmtk(archive: Archive, tmp_path: Path) -> None:
     if not programs.find("dsrdump"):
         pytest.skip("LEFT OUT: DCMTK is not installed")

@@ -105,8 +105,11 @@ def test_object_that_is_named_twice_is_rejected_once() -> None:
     assert (note.named, note.fault) == (named(image), "")
 
 
-def test_note_of_more_than_anybody_means_rejects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rejecting, "MOST", 2)
+@pytest.mark.parametrize("limit", ["MOST", "MOST_STUDIES"])
+def test_note_of_more_than_anybody_means_rejects_nothing(
+    monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(rejecting, limit, 2)
 
     note = read(rejection(Title.SAFETY, [ct_slice() for _ in range(3)]))
 
