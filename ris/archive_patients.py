@@ -152,9 +152,14 @@ def _numbers(session: Session, patient_ids: Collection[int]) -> set[str]:
     return {row.value_key for row in _identifiers(session, patient_ids)}
 
 
+def name(number: str) -> str:
+    """Return under which name it is held who bears a number in the archive."""
+    return f"follow\n{number}"
+
+
 def _hold(session: Session, numbers: Iterable[str]) -> None:
     """Let nobody else link patients of the archive that bear these numbers."""
-    digests = (hashlib.blake2b(f"follow\n{one}".encode(), digest_size=8) for one in numbers)
+    digests = (hashlib.blake2b(name(one).encode(), digest_size=8) for one in numbers)
     keys = sorted(int.from_bytes(digest.digest(), signed=True) for digest in digests)
     if keys:
         session.execute(_LOCK, {"keys": keys})

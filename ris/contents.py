@@ -55,10 +55,17 @@ def draw(
     session: Session, context: Context, patient_id: int, request: OrderRequest, *, steps: bool
 ) -> Drawn:
     """Draw up an order, its number given out by us where the sender gave none."""
-    asked = (request.steps or (StepRequest(),)) if steps else ()
-    own, order_id, procedure_id, *step_ids = together.take(
-        session, ORDER_NUMBERS, OrderRow, ProcedureRow, *[StepRow] * len(asked)
-    )
+    count = len(_asked(request)) if steps else 0
+    numbers = together.take(session, ORDER_NUMBERS, OrderRow, ProcedureRow, *[StepRow] * count)
+    return draw_with(numbers, context, patient_id, request)
+
+
+def draw_with(
+    numbers: Sequence[int], context: Context, patient_id: int, request: OrderRequest
+) -> Drawn:
+    """Do so with numbers that were given out before: ours, the order's, the procedure's, steps'."""
+    own, order_id, procedure_id, *step_ids = numbers
+    asked = _asked(request) if step_ids else ()
     order = _order(context, patient_id, request, f"LT{own:010}")
     order.id = order_id
     procedure = _procedure(order, request, [])
@@ -74,6 +81,10 @@ def draw(
         drawn.append(_step(context, procedure, one, told, len(drawn)))
         drawn[-1].id = step_id
     return Drawn(order, procedure, drawn)
+
+
+def _asked(request: OrderRequest) -> Sequence[StepRequest]:
+    return request.steps or (StepRequest(),)
 
 
 def _order(context: Context, patient_id: int, request: OrderRequest, own: str) -> OrderRow:

@@ -24,8 +24,9 @@ from ris import (
     transitions,
     visits,
 )
-from ris.contents import Taken
+from ris.contents import Drawn, Taken
 from ris.model import ORDER_STATUS, OrderState, Rules, StepStatus
+from ris.outbox import OrderEventRow
 from ris.registration import Known
 from ris.requests import Applied, Context, OrderRequest, PatientRequest, VisitRequest
 from ris.tables import OrderRow, PatientRow, ProcedureRow, StepRow
@@ -101,7 +102,7 @@ def apply(
         orders.LONGEST_NUMBER
     ):
         raise Malformed(f"ORC-2: longer than {orders.LONGEST_NUMBER} characters")
-    known = registration.know(session, context, rules, patient, [_name(context, request)])
+    known = registration.know(session, context, rules, patient, [name(context, request)])
     visit_id, _ = visits.note(session, context, known.id, visit, first=known.created)
     doing = _Doing(session, context, known, visit_id, request, [*known.notes])
     rows = _lines(doing, _named(doing))
@@ -131,7 +132,7 @@ def arrived(session: Session, patient_id: int) -> None:
 # Which order
 
 
-def _name(context: Context, request: OrderRequest) -> str:
+def name(context: Context, request: OrderRequest) -> str:
     """Return what is held, so that nobody else makes an order of that number meanwhile."""
     return f"order\n{context.sender}\n{request.placer_order_number or request.filler_order_number}"
 
@@ -227,15 +228,8 @@ def _make(doing: _Doing) -> Applied:
     awaits = effect is Effect.AWAIT
     drawn = contents.draw(doing.session, doing.context, doing.known.id, request, steps=not awaits)
     row = drawn.order
-    row.visit_ref = doing.visit_id
-    row.awaited = request.control not in NEW
-    row.issued_at = doing.context.sent_at
-    row.state = transitions.STATE_AFTER[effect]
-    _put_steps(drawn.steps, effect)
-    _sign(doing, row)
-    status, sender = ORDER_STATUS[OrderState(row.state)], doing.context.sender
-    told = [] if awaits else [outbox.status_event(row.id, status, caused_by=sender)]
-    together.write(doing.session, [row, drawn.procedure, *drawn.steps, *told])
+    told = complete(drawn, doing.context, request, doing.visit_id, effect)
+    together.write(doing.session, [row, drawn.procedure, *drawn.steps, *([] if awaits else [told])])
     if awaits:
         doing.notes.append("cancelled before it came: remembered")
     else:
@@ -247,6 +241,21 @@ def _make(doing: _Doing) -> Applied:
         if then in {Effect.BEGIN, Effect.COMPLETE}:
             _finish(doing, row, then)
     return _applied(doing, row, effect)
+
+
+def complete(
+    drawn: Drawn, context: Context, request: OrderRequest, visit_id: int | None, effect: Effect
+) -> OrderEventRow:
+    """Bring a new order to where the effect leads; return what others shall be told of it."""
+    row = drawn.order
+    row.visit_ref = visit_id
+    row.awaited = request.control not in NEW
+    row.issued_at = context.sent_at
+    row.state = transitions.STATE_AFTER[effect]
+    _put_steps(drawn.steps, effect)
+    _sign(context, request, row)
+    status = ORDER_STATUS[OrderState(row.state)]
+    return outbox.status_event(row.id, status, caused_by=context.sender)
 
 
 def _late(doing: _Doing, row: OrderRow) -> Applied:
@@ -337,7 +346,7 @@ def _finish(doing: _Doing, row: OrderRow, effect: Effect) -> None:
         orders.follow_steps(session, row, doing.context.sender)
     elif state is not None:
         orders.set_state(session, row, state, doing.context.sender)
-    _sign(doing, row)
+    _sign(doing.context, doing.request, row)
     session.flush()
     steps = contents.steps_of(session, row)
     _tell_unschedulable(doing, row, steps, settled=effect is not Effect.KEEP)
@@ -365,9 +374,8 @@ def _put_steps(steps: Collection[StepRow], effect: Effect) -> None:
         step.status = transitions.step_after(effect, StepStatus(step.status))
 
 
-def _sign(doing: _Doing, row: OrderRow) -> None:
+def _sign(context: Context, request: OrderRequest, row: OrderRow) -> None:
     """Note which message the order is as it is by."""
-    request, context = doing.request, doing.context
     row.control, row.placer_status = request.control, request.status[:16]
     if row.sent_at is None or (context.sent_at and context.sent_at > row.sent_at):
         row.sent_at = context.sent_at
@@ -377,11 +385,16 @@ def _sign(doing: _Doing, row: OrderRow) -> None:
 
 def _applied(doing: _Doing, row: OrderRow, effect: Effect, *, able: bool | None = None) -> Applied:
     done = effect is not Effect.REFUSE if able is None else able
+    return answered(row, doing.request, effect, able=done)
+
+
+def answered(row: OrderRow, request: OrderRequest, effect: Effect, *, able: bool = True) -> Applied:
+    """Return what the sender is told of an order."""
     return Applied(
         _WORDS[effect],
         row.placer_order_number,
         row.filler_order_number,
-        transitions.answer(doing.request.control, able=done),
+        transitions.answer(request.control, able=able),
     )
 
 
@@ -463,14 +476,19 @@ def _tell_sharers(doing: _Doing, row: OrderRow, procedure: ProcedureRow) -> None
         doing.notes.append("shares its study with another order")
 
 
+def is_unschedulable(steps: Collection[StepRow]) -> bool:
+    """Whether one of these steps is due and no worklist can show it."""
+    return any(
+        step.status == StepStatus.SCHEDULED and not step.modality and not step.station_ae_titles
+        for step in steps
+    )
+
+
 def _tell_unschedulable(
     doing: _Doing, row: OrderRow, steps: Collection[StepRow], *, settled: bool
 ) -> None:
     """Tell people of a step that no worklist can show, and of it no longer once one can."""
-    if any(
-        step.status == StepStatus.SCHEDULED and not step.modality and not step.station_ae_titles
-        for step in steps
-    ):
+    if is_unschedulable(steps):
         doing.notes.append("no modality and no station: no worklist can show it")
         _notice(doing, row, Kind.NO_MODALITY, "neither modality nor station")
     elif settled:

@@ -5,7 +5,7 @@ message names its patient by identifies; the others that it tells are kept besid
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +21,7 @@ from storage.base.clock import utc_now
 from storage.base.errors import Malformed, NotFound
 from storage.db import together
 from storage.db.engine import Session
+from storage.db.together import Answer, Question
 
 MAX_IDENTIFIERS: Final = 50
 """Of one patient; what comes beyond is passed over."""
@@ -31,6 +32,11 @@ _SHARED: Final = text(
     "SELECT pg_advisory_xact_lock_shared(:turns), "
     "(SELECT count(pg_advisory_xact_lock(key)) FROM unnest(CAST(:keys AS bigint[])) AS key)"
 )
+_TRY: Final = """
+SELECT pg_try_advisory_xact_lock_shared(%s) AS turn,
+    ARRAY(SELECT key FROM unnest(%s::bigint[]) AS key WHERE pg_try_advisory_xact_lock(key)) AS held,
+    set_config('plan_cache_mode', 'auto', true) AS kept, set_config('enable_seqscan', 'off', true)
+"""
 _ALONE: Final = text("SELECT pg_advisory_xact_lock(:turns)")
 _ALIKE: Final = select(IdentifierRow).where(
     IdentifierRow.identifies,
@@ -95,9 +101,28 @@ def lock(session: Session, keys: Iterable[identity.Keys], others: Iterable[str] 
 
     `others` are names of what else is held, in the same round trip.
     """
-    names = {*(f"{key.value}\n{key.issuer}" for key in keys), *others}
+    names = {*map(name, keys), *others}
     numbers = sorted(map(_number, names))
     session.execute(_SHARED, {"turns": _TAKE_TURNS, "keys": numbers})
+
+
+def name(key: identity.Keys) -> str:
+    """Return under which name an identifier is held."""
+    return f"{key.value}\n{key.issuer}"
+
+
+def holding(names: Collection[str]) -> Question:
+    """Return how to hold what can be held without waiting, to the end of the transaction.
+
+    The few statements of a transaction that begins so are planned once, and by their indexes.
+    """
+    return Question(_TRY, (_TAKE_TURNS, [*{_number(one) for one in names}]))
+
+
+def is_held(answer: Answer, names: Collection[str]) -> bool:
+    """Return whether all of these could be held; nothing is while patients are merged."""
+    [row] = answer.rows
+    return row.turn and {*row.held}.issuperset(map(_number, names))
 
 
 def find(
@@ -180,15 +205,16 @@ def add_identifier(
     at: int = FIRST,
 ) -> IdentifierRow:
     """Write down a number of a patient."""
-    row = _identifier(context, patient_id, identifier, identifies=identifies, at=at)
+    row = identifier_row(context, patient_id, identifier, identifies=identifies, at=at)
     session.add(row)
     session.flush()
     return row
 
 
-def _identifier(
-    context: Context, patient_id: int, identifier: Identifier, *, identifies: bool, at: int
+def identifier_row(
+    context: Context, patient_id: int, identifier: Identifier, *, identifies: bool, at: int = FIRST
 ) -> IdentifierRow:
+    """Return a number of a patient, not written yet."""
     keys = identity.keys_of(identifier, context.sender)
     return IdentifierRow(
         patient_ref=patient_id,
@@ -247,7 +273,7 @@ def _add(
     """Make a patient with what is told of it; return also whether anything is."""
     patient_id, identifier_id = together.take(session, PatientRow, IdentifierRow)
     patient, changes = telling.introduced(context, patient_id, request)
-    row = _identifier(context, patient_id, identifier, identifies=True, at=FIRST)
+    row = identifier_row(context, patient_id, identifier, identifies=True, at=FIRST)
     row.id = identifier_id
     together.write(session, [patient, row, *changes])
     return patient, row, bool(changes)

@@ -159,6 +159,20 @@ def tell(
     return True, notes
 
 
+def confirms(context: Context, named: PatientRow, request: PatientRequest) -> bool:
+    """Return whether a message tells what is shown of a patient, leaves nothing and is not older.
+
+    Then `tell` would note no more than who said so last and when.
+    """
+    found, shown = told(request), facts_of(named)
+    if not found or (
+        named.sent_by == context.sender and identity.is_older(context.sent_at, named.sent_at)
+    ):
+        return False
+    taken, notes = judged(found, shown)
+    return not notes and all(shown[name] == value for name, value in taken.items())
+
+
 def _pass_on(
     session: Session, context: Context, path: Sequence[PatientRow], change: Facts
 ) -> list[str]:

@@ -5,8 +5,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
-from ris import appointments, archive_patients, merges, ordering, registration, unmerging
+from ris import (
+    appointments,
+    archive_patients,
+    merges,
+    ordering,
+    placing,
+    registration,
+    unmerging,
+)
 from ris.model import Rules
+from ris.placing import Asked, Placed
 from ris.registration import Known
 from ris.requests import (
     Applied,
@@ -91,6 +100,11 @@ class Domain:
         known, applied = ordering.apply(session, told, self.rules, patient, visit, order)
         _follow(session, known)
         return applied
+
+    def place(self, session: Session, asked: Sequence[Asked]) -> Placed:
+        """Draw up many new orders at once, those that need not be left to `order`."""
+        told = [replace(one, context=self._at(one.context)) for one in asked]
+        return placing.place(session, told)
 
     def appoint(
         self, session: Session, context: Context, appointment: AppointmentRequest

@@ -32,6 +32,8 @@ _AFTER: Final[Mapping[str, VisitStatus]] = {
 _TEXTS: Final = tuple(
     field.name for field in fields(VisitRequest) if field.name not in {"admission_id", "pregnant"}
 )
+CONFIRMED: Final = (*_TEXTS, "pregnant", "sent_at")
+"""What of a visit `confirms` looks at."""
 _PERSON: Final = aliased(PatientRow)
 _OF_PATIENT: Final = (
     select(VisitRow)
@@ -98,6 +100,27 @@ def note(
     return row.id, bool(changed)
 
 
+def introduced(
+    context: Context, visit_id: int, patient_id: int, request: VisitRequest
+) -> VisitRow | None:
+    """Return a new visit as an order tells of it, None where it tells of none."""
+    if not request.admission_id and not _told(request):
+        return None
+    return VisitRow(id=visit_id, **_values(context, patient_id, request, VisitStatus.PRESENT))
+
+
+def confirms(held: Mapping[str, Any], context: Context, request: VisitRequest) -> bool:
+    """Return whether an order tells of a visit what is known of it, and is not older."""
+    told = _told(request)
+    same = all(held[name] == value for name, value in told.items())
+    return same and not identity.is_older(context.sent_at, held["sent_at"])
+
+
+def number_of(request: VisitRequest) -> str:
+    """Return the admission id that a visit is found by, '' for none."""
+    return (request.admission_id or "")[:_LONGEST_KEY]
+
+
 def _told(request: VisitRequest) -> dict[str, Any]:
     told = {name: value for name in _TEXTS if (value := getattr(request, name)) is not None}
     # that a patient is not pregnant is nowhere said: what was told once stays for the visit
@@ -108,11 +131,11 @@ def _find(
     session: Session, context: Context, patient_id: int, request: VisitRequest
 ) -> VisitRow | None:
     """Return the visit of that number, else the one that is going on."""
-    given = {"patient": patient_id, "its_sender": context.sender}
+    given: dict[str, Any] = {"patient": patient_id, "its_sender": context.sender}
     if not request.admission_id:
         return session.scalars(_GOING_ON, given).one_or_none()
-    number = request.admission_id[:_LONGEST_KEY]
-    return session.scalars(_NUMBERED, {**given, "number": number}).one_or_none()
+    given["number"] = number_of(request)
+    return session.scalars(_NUMBERED, given).one_or_none()
 
 
 def _add(
@@ -122,16 +145,22 @@ def _add(
     request: VisitRequest,
     status: VisitStatus | None,
 ) -> int:
+    values = _values(context, patient_id, request, status or VisitStatus.PRESENT)
+    made: int = session.execute(_INSERT, values).scalar_one()
+    return made
+
+
+def _values(
+    context: Context, patient_id: int, request: VisitRequest, status: VisitStatus
+) -> dict[str, Any]:
     now = utc_now()
-    values = {
+    return {
         "patient_ref": patient_id,
         "sender": context.sender,
-        "admission_id": (request.admission_id or "")[:_LONGEST_KEY],
-        "status": status or VisitStatus.PRESENT,
+        "admission_id": number_of(request),
+        "status": status,
         "sent_at": context.sent_at,
         "created_at": now,
         "changed_at": now,
         **_told(request),
     }
-    made: int = session.execute(_INSERT, values).scalar_one()
-    return made

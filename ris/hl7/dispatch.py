@@ -16,6 +16,7 @@ from ris.hl7 import inbound, observing
 from ris.hl7.ack import TrialMessage, UnsupportedEvent
 from ris.hl7.message import Message
 from ris.hl7.profile import Profile
+from ris.placing import Asked, Placed
 from ris.reports import foreign
 from ris.requests import (
     Applied,
@@ -79,6 +80,10 @@ class Verbs(Protocol):
         """Do with one order what its control code says."""
         ...
 
+    def place(self, session: Session, asked: Sequence[Asked]) -> Placed:
+        """Draw up many new orders at once, those that need not be left to `order`."""
+        ...
+
     def appoint(
         self, session: Session, context: Context, appointment: AppointmentRequest
     ) -> Applied:
@@ -102,6 +107,8 @@ class Task:
     notes: tuple[str, ...] = ()
     requests: tuple[Request, ...] = ()
     """What was read, for people to look at."""
+    order: tuple[PatientRequest, VisitRequest, OrderRequest] | None = None
+    """The only order of a message: it may be placed together with those of others."""
 
 
 # HL7 table 0003. The patient and the visit are taken as they are told; what a movement means
@@ -162,6 +169,7 @@ def _orders(message: Message, profile: Profile, zone: tzinfo) -> Task:
         sent_at=inbound.sent_at(read),
         notes=(*read.notes, *notes),
         requests=(patient, visit, *orders),
+        order=(patient, visit, orders[0]) if len(orders) == 1 else None,
     )
 
 

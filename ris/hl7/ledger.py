@@ -26,7 +26,9 @@ from ris.hl7.message import Message
 from ris.hl7.tables import MessageRow
 from storage.base.clock import utc_now
 from storage.base.errors import Conflict, NotFound
+from storage.db import together
 from storage.db.engine import Session
+from storage.db.together import Question
 
 SAME_FOR: Final = timedelta(days=30)
 """After so long the same bytes count as a new message."""
@@ -178,6 +180,19 @@ _INSERT: Final = (
     .on_conflict_do_nothing(index_elements=["identity"])
     .returning(_MESSAGES.c.id, _EARLIER.exists().label("reused"))
 )
+_INSERT_ALL: Final = """
+INSERT INTO hl7_messages (received_at, wire, peer, sender, control_id, kind, raw, charset,
+    charset_guessed, identity, keys, state, attempts, reason, outcome, answer_code, repeats)
+SELECT %s, x.*, 'received', 0, '', '', '', 0
+FROM json_to_recordset(%s::json) AS x(wire text, peer text, sender text, control_id text,
+    kind text, raw bytea, charset text, charset_guessed boolean, identity bytea, keys text[])
+ON CONFLICT (identity) DO NOTHING
+RETURNING id, identity, control_id > '' AND EXISTS (
+    SELECT 1 FROM hl7_messages other
+    WHERE other.control_id = hl7_messages.control_id AND other.sender = hl7_messages.sender
+    AND other.received_at > %s
+) AS reused
+"""
 _SEEN: Final = select(MessageRow.id, MessageRow.received_at, MessageRow.answer).where(
     MessageRow.identity == bindparam("identity")
 )
@@ -212,6 +227,30 @@ def note(session: Session, received: Received) -> Noted:
             session.execute(_AGAIN, {"wanted": seen.id})
             return Noted(seen.id, seen.answer)
         session.execute(_FORGET, {"wanted": seen.id})
+
+
+def note_all(session: Session, received: Sequence[Received]) -> Sequence[Noted | None]:
+    """Write many messages down at once and commit; None for each that is there already."""
+    now = utc_now()
+    records = [
+        {
+            "wire": one.wire,
+            "peer": one.peer,
+            "sender": one.sender,
+            "control_id": one.control_id,
+            "kind": one.kind,
+            "raw": one.raw,
+            "charset": one.charset,
+            "charset_guessed": one.charset_guessed,
+            "identity": one.identity,
+            "keys": [*one.keys],
+        }
+        for one in received
+    ]
+    question = Question(_INSERT_ALL, (now, together.as_json(records), now - SAME_FOR))
+    [made] = together.ask(session, question, commit=True)
+    noted = {row.identity: Noted(row.id, reused_control_id=row.reused) for row in made.rows}
+    return [noted.pop(one.identity, None) for one in received]
 
 
 _AGAIN: Final = (
@@ -277,6 +316,33 @@ def settle(session: Session, message_id: int, result: Result) -> bool:
         "now": utc_now(),
     }
     return session.execute(statement, values).scalar() is not None
+
+
+def settling(results: Mapping[int, Result]) -> Question:
+    """Return how to write down what became of messages that were applied.
+
+    It counts those of which nobody else did so.
+    """
+    records = [
+        {
+            "id": message_id,
+            "answer": result.answer,
+            "code": result.answer_code,
+            "reason": result.reason,
+            "outcome": result.outcome,
+        }
+        for message_id, result in results.items()
+    ]
+    return Question(_SETTLE_ALL, (utc_now(), together.as_json(records)))
+
+
+_SETTLE_ALL: Final = """
+UPDATE hl7_messages m SET state = 'applied', answer = x.answer, answer_code = x.code,
+    reason = x.reason, outcome = x.outcome, attempts = m.attempts + 1, settled_at = %s,
+    applied_no = nextval('hl7_applied')
+FROM json_to_recordset(%s::json) AS x(id bigint, answer bytea, code text, reason text, outcome text)
+WHERE m.id = x.id AND m.state = 'received'
+"""
 
 
 def note_failure(session: Session, message_id: int, reason: str) -> int:

@@ -17,16 +17,16 @@ from typing import Final
 
 from sqlalchemy.exc import IntegrityError
 
-from ris.hl7 import ack, dispatch, ledger, message, modes, outgoing
-from ris.hl7.ack import Code, Fault, OrderAnswer
+from ris.hl7 import ack, dispatch, express, ledger, message, modes, outgoing
+from ris.hl7.ack import Code, Fault
 from ris.hl7.dispatch import Task, Verbs
+from ris.hl7.express import Express, Parcel
 from ris.hl7.ledger import Noted, Received, Result, State
 from ris.hl7.message import NoMessage
 from ris.hl7.outgoing import Draft
 from ris.hl7.profile import Profile
 from ris.hl7.reading import Reading, kind_of, storable
 from ris.hl7.senders import SenderBook
-from ris.requests import Applied, Context
 from storage.base.clock import utc_now
 from storage.base.errors import (
     ImagingError,
@@ -70,6 +70,7 @@ class Pipeline:
         self._senders = senders
         self._verbs = verbs
         self._zone = zone
+        self._express = Express(engine, verbs, self._now)
 
     def answer(self, octets: bytes, peer: str, wire: str = "mllp") -> bytes:
         """Return what is said last of one message or batch, for a wire that says one thing.
@@ -135,24 +136,8 @@ class Pipeline:
         StoreUnavailable
             The database does not answer.
         """
-        sender, decoded = reading.profile.name, reading.message.decoded
-        received = Received(
-            raw=reading.raw,
-            wire=wire,
-            peer=peer,
-            sender=sender,
-            control_id=reading.control_id,
-            kind=reading.kind,
-            charset=decoded.charset,
-            charset_guessed=decoded.guessed,
-            identity=(
-                None if corrects else ledger.identity_of(sender, reading.message, reading.raw)
-            ),
-            keys=reading.keys,
-            corrects=corrects,
-        )
         with transaction(self._engine) as session:
-            noted = ledger.note(session, received)
+            noted = ledger.note(session, express.received(reading, peer, wire, corrects))
         if noted.reused_control_id:
             log.warning("hl7_control_id_reused", extra={"kind": reading.kind})
         return noted
@@ -227,13 +212,25 @@ class Pipeline:
         if reading.profile.enhanced and reading.message.code == modes.ACKNOWLEDGEMENT:
             log.warning("hl7_unasked_acknowledgement", extra={"peer": peer})
             return
-        noted = self._keep(reading, peer, wire)
+        parcel = self._express.take(reading, peer, wire)
+        if parcel is not None and parcel.answer is not None:
+            yield parcel.answer
+            return
+        noted = self._noted(reading, parcel, peer, wire)
         if noted is None:
             said = (self._not_kept(reading),)
         else:
             yield from filter(None, (self._accepted(reading),))
             said = (self._finish(reading, noted),)
         yield from filter(None, said)
+
+    def _noted(self, reading: Reading, parcel: Parcel | None, peer: str, wire: str) -> Noted | None:
+        """Return the place in the ledger of a message that is still to be worked on."""
+        if parcel is None or (parcel.noted is None and parcel.error is None):
+            return self._keep(reading, peer, wire)
+        if parcel.error is not None:
+            log.warning("hl7_not_kept", extra={"reason": str(parcel.error)})
+        return parcel.noted
 
     def _keep(self, reading: Reading, peer: str, wire: str) -> Noted | None:
         with bound(message_control_id=reading.control_id):
@@ -304,26 +301,14 @@ class Pipeline:
                 time.sleep(_PAUSE_S * tries)
 
     def _apply_once(self, reading: Reading, task: Task, message_id: int) -> bytes:
-        context = Context(
-            sender=reading.profile.name,
-            sent_at=task.sent_at,
-            message_id=message_id,
-            role=reading.profile.role,
-        )
+        context = express.context(reading, task, message_id)
         with transaction(self._engine) as session:
             ledger.lock(session, task.locks)
-            applied = task.work(session, self._verbs, context)
-            answer = self._build(reading, Code.ACCEPT, orders=_order_answers(reading, applied))
-            result = Result(
-                State.APPLIED,
-                answer,
-                ack.code_in(answer),
-                reason="; ".join((*task.notes, *(note for one in applied for note in one.notes))),
-                outcome=" ".join(one.outcome for one in applied),
-            )
+            done = task.work(session, self._verbs, context)
+            result = express.applied(reading, task, done, self._now())
             if not self._settle(session, message_id, result, reading):
                 raise _DoneMeanwhile
-        return answer
+        return result.answer or b""
 
     def _settle(
         self, session: Session, message_id: int, result: Result, reading: Reading | None
@@ -388,10 +373,9 @@ class Pipeline:
         reading: Reading,
         code: Code,
         fault: Fault | None = None,
-        orders: Sequence[OrderAnswer] | None = None,
     ) -> bytes:
         return ack.build(
-            reading.message, code, self._now(), fault, orders, reading.wanted_of_answer
+            reading.message, code, self._now(), fault, conditions=reading.wanted_of_answer
         )
 
     def _now(self) -> datetime:
@@ -414,13 +398,3 @@ def _follow_up(reading: Reading, message_id: int, result: Result) -> Draft:
 
 def _reason(fault: Fault) -> str:
     return f"{fault.error} {ack.ERRORS[fault.error][0]}: {fault.text}"
-
-
-def _order_answers(reading: Reading, applied: Sequence[Applied]) -> list[OrderAnswer] | None:
-    """Return what an answer of the ORR kind says, None where the sender wants a plain one."""
-    if not reading.profile.answer_orders or reading.message.code not in dispatch.ORDERS:
-        return None
-    return [
-        OrderAnswer(one.control or "OK", one.placer_order_number, one.filler_order_number)
-        for one in applied
-    ]

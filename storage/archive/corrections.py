@@ -38,7 +38,9 @@ from storage.archive.attributes import of_level
 from storage.archive.model import Level
 from storage.archive.rows import Value
 from storage.base.clock import utc_now
+from storage.db import together
 from storage.db.engine import Session
+from storage.db.together import Question
 
 IDENTITY: Final = (
     "PatientName",
@@ -90,14 +92,26 @@ _NAMED: Final = (
 )
 
 
+_NAMED_SQL: Final = together.written(_NAMED)
+
+
 def named(session: Session, patient_ids: Collection[str]) -> list[Held]:
     """Return the patients whose objects bear one of these Patient IDs, oldest first."""
+    given = _named(patient_ids)
+    return held(session, session.scalars(_NAMED, given).all()) if given["wanted"] else []
+
+
+def naming(patient_ids: Collection[str]) -> Question:
+    """Return how to ask for the rows of patients whose objects bear one of these Patient IDs."""
+    return Question(_NAMED_SQL, _named(patient_ids))
+
+
+def _named(patient_ids: Collection[str]) -> dict[str, list[str]]:
     wanted = {rows.clean(text) for text in patient_ids} - {""}
-    if not wanted:
-        return []
-    starts = [text[: tables.INDEXED_CHARACTERS] for text in wanted]
-    given = {"starts": starts, "wanted": [*wanted]}
-    return held(session, session.scalars(_NAMED, given).all())
+    return {
+        "starts": [text[: tables.INDEXED_CHARACTERS] for text in wanted],
+        "wanted": [*wanted],
+    }
 
 
 def held(session: Session, ids: Collection[int]) -> list[Held]:

@@ -77,6 +77,7 @@ def create(url: str, pool_size: int = 8, statement_timeout_s: float = 5.0) -> En
     engine = create_engine(
         parse_url(url),
         pool_size=pool_size,
+        pool_use_lifo=True,
         max_overflow=pool_size,
         pool_timeout=statement_timeout_s or POOL_TIMEOUT_S,
         hide_parameters=True,

@@ -15,13 +15,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 START: Final = b"\x0b"
 END: Final = b"\x1c\r"
 _ACCEPTED: Final = b"\rMSA|AA|%s\r"
-_SENT: Final = datetime(2026, 7, 1, 7, 30)
+_ZONE: Final = ZoneInfo("Asia/Ho_Chi_Minh")
 
 
 @dataclass
@@ -42,9 +43,10 @@ def order(run: str, number: int, patients: int) -> tuple[bytes, bytes]:
 
     `patients` is how many of them the orders go round, 0 for a new one each time.
     """
-    patient = f"K{number % patients:06}" if patients else f"{run}{number:06}"
-    name = f"NGUYỄN^VĂN {number % 1000:03}"
-    sent = (_SENT + timedelta(seconds=number)).strftime("%Y%m%d%H%M%S")
+    person = number % patients if patients else number
+    patient = f"K{person:06}" if patients else f"{run}{person:06}"
+    name = f"NGUYỄN^VĂN {person % 1000:03}"
+    sent = datetime.now(_ZONE).strftime("%Y%m%d%H%M%S")
     control_id = f"{run}{number}"
     placer = f"{run}-{number}"
     lines = (

@@ -5,8 +5,9 @@ import pytest
 from tests.fixtures.his import His, order, pid
 from tests.fixtures.statements import counted
 
-MOST_NEW = 14
-MOST_KNOWN = 14
+MOST_NEW = 7
+MOST_KNOWN = 8
+MOST_NOT_PLAIN = 29
 
 
 def cost(his: His, kind: str, *segments: str) -> list[str]:
@@ -33,6 +34,20 @@ def test_order_of_a_known_patient_costs_few_round_trips(busy: His) -> None:
     statements = cost(busy, "ORM^O01", *order("NW", "2", "1"))
 
     assert len(statements) <= MOST_KNOWN, "\n".join(statements)
+
+
+def test_order_that_is_not_plain_costs_few_more(busy: His) -> None:
+    busy.order("NW", "2", "2")
+
+    statements = cost(busy, "ORM^O01", *order("NW", "3", person=pid("2", "TRẦN VĂN KHÁC")))
+
+    assert len(statements) <= MOST_NOT_PLAIN, "\n".join(statements)
+
+
+def test_change_is_not_looked_at_twice(busy: His) -> None:
+    statements = cost(busy, "ORM^O01", *order("XO", "1", "1"))
+
+    assert not any("pg_try_advisory" in one for one in statements)
 
 
 def test_order_costs_no_more_when_there_are_many(busy: His) -> None:

@@ -1,0 +1,134 @@
+"""Work of many threads done together."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from ris.hl7.convoy import Convoy
+
+WAIT_S = 10.0
+
+
+class Road:
+    """Notes who was carried with whom; whoever is carried waits until the road is open."""
+
+    def __init__(self, lanes: int = 1, most: int = 32) -> None:
+        self.trips: list[list[str]] = []
+        self.begun = threading.Semaphore(0)
+        self.open = threading.Event()
+        self.convoy = Convoy(self._carry, most, lanes)
+        self.threads: list[threading.Thread] = []
+
+    def _carry(self, loads: Sequence[str]) -> None:
+        self.trips.append([*loads])
+        self.begun.release()
+        assert self.open.wait(WAIT_S)
+
+    def come(self, load: str, *keys: str) -> None:
+        """Let a thread come with a load, and be under way or waiting."""
+        thread = threading.Thread(target=self.convoy.ride, args=(load, keys or (load,)))
+        before = len(self.convoy)
+        thread.start()
+        _until(lambda: len(self.convoy) > before)
+        self.threads.append(thread)
+
+    def begin(self, load: str, *keys: str) -> None:
+        """Let a thread come that goes at once."""
+        self.come(load, *keys)
+        assert self.begun.acquire(timeout=WAIT_S)
+
+    def end(self) -> list[list[str]]:
+        """Let all arrive; return who went with whom."""
+        self.open.set()
+        for thread in self.threads:
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
+        return self.trips
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(int(WAIT_S * 1000)):
+        if condition():
+            return
+        threading.Event().wait(0.001)
+    pytest.fail("it did not come so far")
+
+
+def test_who_comes_alone_goes_at_once() -> None:
+    road = Road()
+    road.begin("a")
+
+    assert road.end() == [["a"]]
+
+
+def test_who_comes_meanwhile_goes_together_in_the_order_of_coming() -> None:
+    road = Road()
+    road.begin("a")
+    for load in "bcd":
+        road.come(load)
+
+    assert road.end() == [["a"], ["b", "c", "d"]]
+
+
+def test_second_lane_is_taken_while_the_first_is_at_work() -> None:
+    road = Road(lanes=2)
+    road.begin("a")
+    road.begin("b")
+    road.come("c")
+
+    assert road.end() == [["a"], ["b"], ["c"]]
+
+
+def test_no_more_go_together_than_may() -> None:
+    road = Road(most=2)
+    road.begin("a")
+    for load in "bcd":
+        road.come(load)
+
+    assert road.end() == [["a"], ["b", "c"], ["d"]]
+
+
+def test_those_that_share_a_key_go_one_after_the_other() -> None:
+    road = Road()
+    road.begin("a")
+    road.come("b1", "b", "x")
+    road.come("b2", "b", "y")
+    road.come("c")
+
+    assert road.end() == [["a"], ["b1", "c"], ["b2"]]
+
+
+def test_nobody_overtakes_another_of_a_key() -> None:
+    road = Road()
+    road.begin("a", "x")
+    road.come("b", "y")
+    road.come("c", "y", "z")
+    road.come("d", "z")
+
+    assert road.end() == [["a"], ["b"], ["c"], ["d"]]
+
+
+def test_key_under_way_in_one_lane_keeps_others_out_of_the_next() -> None:
+    road = Road(lanes=2)
+    road.begin("a1", "a")
+    road.come("a2", "a")
+    road.begin("b")
+
+    assert road.end() == [["a1"], ["b"], ["a2"]]
+
+
+def test_hundreds_at_once_are_carried_once_each() -> None:
+    carried: list[int] = []
+    convoy: Convoy[int] = Convoy(carried.extend, most=5, lanes=2)
+    threads = [
+        threading.Thread(target=convoy.ride, args=(number, (str(number % 7),)))
+        for number in range(300)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+
+    assert sorted(carried) == [*range(300)]
+    assert len(convoy) == 0
