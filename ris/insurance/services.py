@@ -109,11 +109,13 @@ def _signed_on(day: date, zone: tzinfo) -> Any:  # noqa: ANN401 - a subquery
     return (
         select(ReportOrderRow.order_id.label("order_id"))
         .join(VersionRow, VersionRow.report_id == ReportOrderRow.report_id)
+        .join(ReportRow, ReportRow.id == ReportOrderRow.report_id)
         .where(
             VersionRow.authored_at >= begin,
             VersionRow.authored_at < begin + timedelta(days=1),
             VersionRow.version > 0,
             VersionRow.status.in_(SIGNED),
+            ReportRow.status.in_(SIGNED),
             ReportOrderRow.live,
             ~before.exists(),
         )
@@ -251,6 +253,7 @@ def _results(session: Session, ids: Collection[int], zone: tzinfo) -> Mapping[in
         .where(
             ReportOrderRow.order_id == any_(literal([*ids], ARRAY(BigInteger))),
             ReportOrderRow.live,
+            ReportRow.status.in_(SIGNED),  # not what an approval was withdrawn of
             VersionRow.version > 0,
             VersionRow.status.in_(SIGNED),
         )

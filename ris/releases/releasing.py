@@ -45,8 +45,8 @@ def apply(session: Session, facts: Facts) -> Sequence[Change]:
     return wanted
 
 
-def documented(session: Session, report_uid: str, revision: int) -> None:
-    """Tell again of a released version: its signed paper is there now."""
+def renewed(session: Session, report_uid: str, revision: int) -> None:
+    """Tell again of a released version: its signed paper is there now, or other pictures are."""
     session.execute(
         update(ReleaseRow)
         .where(

@@ -51,7 +51,7 @@ def save(session: Session, report_uid: str, document: Document) -> Document:
     kept = insert(DocumentRow).values(**values).on_conflict_do_nothing().returning(DocumentRow.id)
     if session.scalar(kept) is not None:
         outbox.paper_is_there(session, report_uid, document.revision, utc_now())
-    releasing.documented(session, report_uid, document.revision)
+    releasing.renewed(session, report_uid, document.revision)
     return find(session, report_uid, document.revision) or document
 
 

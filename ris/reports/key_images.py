@@ -6,11 +6,12 @@ from typing import Final
 
 from sqlalchemy import delete, select
 
+from ris.releases import releasing
 from ris.reports import locks, records
 from ris.reports.contents import check_short
 from ris.reports.faults import Fault, Invalid
 from ris.reports.model import Practitioner
-from ris.reports.tables import KeyImageRow
+from ris.reports.tables import KeyImageRow, VersionRow
 from storage.archive import instances
 from storage.base import values
 from storage.db.engine import Session
@@ -34,7 +35,7 @@ class KeyImage:
 def put(
     session: Session, person: Practitioner, report_uid: str, chosen: Sequence[KeyImage]
 ) -> Sequence[KeyImage]:
-    """Choose the images of a report anew, in this order.
+    """Choose the images of a report anew, in this order; stations hear of it.
 
     Raises
     ------
@@ -51,6 +52,7 @@ def put(
         raise Invalid(Fault("too_many", "", {"most": MOST}))
     for index, one in enumerate(chosen):
         _check(session, row.study_instance_uids, one, f"/{index}")
+    before = _for_provider(of_report(session, report_uid))
     session.execute(delete(KeyImageRow).where(KeyImageRow.report_id == row.id))
     session.add_all(
         KeyImageRow(
@@ -65,7 +67,16 @@ def put(
         for position, one in enumerate(chosen)
     )
     session.flush()
+    if row.version and _for_provider(chosen) != before:
+        revision = select(VersionRow.revision).where(
+            VersionRow.report_id == row.id, VersionRow.version == row.version
+        )
+        releasing.renewed(session, report_uid, session.scalars(revision).one())
     return of_report(session, report_uid)
+
+
+def _for_provider(images: Sequence[KeyImage]) -> list[KeyImage]:
+    return [one for one in images if one.for_provider]
 
 
 def of_report(session: Session, report_uid: str) -> Sequence[KeyImage]:

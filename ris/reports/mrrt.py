@@ -9,7 +9,7 @@ What an import finds in other sections than ours goes to the findings, under its
 
 import re
 from dataclasses import dataclass, field
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -195,7 +195,8 @@ class _Reader(HTMLParser):
         """Take the text of a section, and our own attributes out of the script."""
         if self._skipping == "script":
             if found := re.search(r"<lienthong ([^>]*)/?>", data):
-                self.given |= dict(re.findall(r'([a-z_]+)="([^"]*)"', found[1]))
+                told = re.findall(r'([a-z_]+)="([^"]*)"', found[1])
+                self.given |= {name: unescape(value) for name, value in told}
             return
         if self._title:
             self.given.setdefault("title", data.strip())

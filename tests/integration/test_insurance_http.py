@@ -9,14 +9,16 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from ris.reports import practitioners
+from ris.reports import practitioners, queries
 from ris.reports.model import Practitioner
+from ris.reports.states import Action
 from ris.study_tables import PerformedItemRow, PerformedStepRow
 from ris.tables import OrderRow, ProcedureRow, VisitRow
 from storage.access.tokens import Role
 from storage.base.clock import utc_now
 from storage.db.engine import transaction
 from tests.fixtures.fhir import World
+from tests.fixtures.reports import HEAD
 
 DAY = datetime(2026, 1, 5)
 INSURANCE = "/api/v1/insurance"
@@ -150,6 +152,24 @@ def test_two_services_on_one_machine_at_once_are_warned_of(hospital: Hospital) -
 
     assert hospital.warnings(one) == hospital.warnings(other) == {"machine_busy"}
     assert hospital.warnings(beside) == {"machine_missing"}
+
+
+def test_result_whose_approval_was_withdrawn_is_not_told(hospital: Hospital) -> None:
+    accession = hospital.perform(7, DAY + timedelta(hours=16))
+    path = f"{INSURANCE}/orders/{accession}"
+    [before] = hospital.get(path).json()["services"]
+    desk = hospital.world.desk
+    with transaction(desk.engine) as session:
+        report = queries.get(session, before["report_uid"])
+
+    withdrawn = desk.act(Action.UNAPPROVE, report, HEAD, reason="Nhầm bên")
+
+    [after] = hospital.get(path).json()["services"]
+    assert (after["xml4"]["KET_LUAN"], after["xml4"]["NGAY_KQ"]) == ("", "")
+    assert hospital.warnings(accession) == {"result_time_missing"}
+    desk.act(Action.CORRECT, withdrawn, HEAD, reason="Nhầm bên")
+    [again] = hospital.get(path).json()["services"]
+    assert again["xml4"] == before["xml4"]
 
 
 def test_xml_says_the_same_as_json(hospital: Hospital) -> None:

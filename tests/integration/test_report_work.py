@@ -58,6 +58,15 @@ def test_template_goes_out_and_comes_in_as_mrrt(room: Room) -> None:
     assert room.admin.put(f"{TEMPLATES}/c/mrrt", json={"page": "x"}).status_code == 400
 
 
+def test_service_codes_survive_mrrt_as_they_are(room: Room) -> None:
+    room.admin.put(f"{TEMPLATES}/a", json=template(service_codes=['A&"<b>', "18.0149"]))
+
+    page = room.reader.get(f"{TEMPLATES}/a/mrrt").text
+    copied = room.admin.put(f"{TEMPLATES}/b/mrrt", json={"page": page}).json()
+
+    assert copied["service_codes"] == ['A&"<b>', "18.0149"]
+
+
 @pytest.mark.parametrize(
     ("values", "pointer"),
     [

@@ -271,6 +271,31 @@ def test_code_that_leads_nowhere(room: Room, code: str) -> None:
     assert "<script>" not in answer.text
 
 
+def test_who_tries_codes_has_to_wait(room: Room) -> None:
+    room.signed()
+    anybody = room.node.client("")
+
+    tried = [anybody.get(f"/verify/{number:016}") for number in range(8)]
+
+    assert {one.status_code for one in tried[:4]} == {404}
+    assert tried[-1].status_code == 429
+    assert int(tried[-1].headers["retry-after"]) > 0
+    assert "thử lại sau" in tried[-1].text
+
+
+def test_who_reads_a_report_stands_in_the_journal(room: Room) -> None:
+    report = room.signed()
+    path = f"{REPORTS}/{report['uid']}"
+
+    for asked in (path, f"{path}/pdf", f"{path}/versions"):
+        assert room.viewer.get(asked).status_code == 200
+    room.viewer.get(REPORTS, params={"study_instance_uid": room.study.StudyInstanceUID})
+
+    entries = room.admin.get("/api/v1/audit", params={"report_uid": report["uid"]}).json()
+    read = [(one["kind"], one["report_version"]) for one in entries if one["role"] == "viewer"]
+    assert read == [("list", None), ("view", None), ("download", 1), ("view", 1)]
+
+
 def test_report_that_nobody_is_told_of_is_listed_and_flagged(room: Room) -> None:
     signed = room.signed()
 

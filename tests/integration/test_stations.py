@@ -86,6 +86,30 @@ def test_station_gets_the_pictures_that_were_chosen_for_it_and_no_others(
     assert other.get(f"{path}/1").status_code == 404
 
 
+def test_picture_that_cannot_be_drawn_keeps_no_other_away(province: Province) -> None:
+    station = province.station("68001")
+    good = ct_slice(PatientName="NGUYỄN^VĂN AN", PatientID="BN1")
+    study = str(good.StudyInstanceUID)
+    broken = ct_slice(PatientName="NGUYỄN^VĂN AN", PatientID="BN1", StudyInstanceUID=study)
+    broken.Rows = broken.Columns = 512
+    broken.PixelData = bytes(2)
+    province.node.put(good, broken)
+    report = province.signed(province.order(province.patient(), "68001", study=study))
+    seen = province.changes("68001")["next_cursor"]
+
+    with transaction(province.engine) as session:  # after the signature
+        chosen = [
+            KeyImage(study, str(one.SOPInstanceUID), 1, for_provider=True) for one in (broken, good)
+        ]
+        key_images.put(session, HEAD, report.uid, chosen)
+
+    [item] = province.changes("68001", seen)["items"]
+    assert (item["id"], item["key_images"]) == (report.uid, 2), "the station hears of them"
+    path = f"{API}/reports/{report.uid}/key-images"
+    assert [one["id"] for one in station.get(path).json()] == [2]
+    assert station.get(f"{path}/2").status_code == 200
+
+
 def test_station_is_shown_no_picture_that_was_rejected(province: Province) -> None:
     station = province.station("68001")
     first = ct_slice(PatientName="NGUYỄN^VĂN AN", PatientID="BN1")

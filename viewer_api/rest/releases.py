@@ -1,6 +1,5 @@
 """What the hospital says of stations under ``/api/v1``: consents, marks, referrals, alarms."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -19,13 +18,14 @@ from storage.access import stations
 from storage.access.stations import Facility
 from storage.access.tokens import Action
 from storage.audit import journal, use
-from storage.audit.model import Entry, Event, Kind, Search
+from storage.audit.model import Event, Kind, Search
 from storage.audit.use import Use
 from storage.base.clock import utc_now
 from storage.base.errors import Malformed, NotFound
 from storage.db.engine import Session
 from viewer_api import deps
 from viewer_api.deps import Transaction
+from viewer_api.rest import noting
 
 router = APIRouter(
     prefix="/api/v1",
@@ -149,8 +149,8 @@ def give_consent(request: Request, session: Transaction, body: ConsentRequest) -
         covers=frozenset(body.covers),
         ends_at=body.ends_at,
     )
-    basis = consents.give(session, consent, _actor(request))
-    _note(request, session, Kind.GRANT, _of(session, basis))
+    basis = consents.give(session, consent, noting.actor(request))
+    noting.note(request, session, Kind.GRANT, _of(session, basis))
     return basis
 
 
@@ -160,12 +160,12 @@ def make_code(request: Request, session: Transaction, body: CodeRequest) -> Code
     made = consents.code(
         session,
         body.patient_id,
-        _actor(request),
+        noting.actor(request),
         hours=body.hours,
         covers=frozenset(body.covers),
     )
     facts = {"patient_id": body.patient_id, "basis": "consent", "details": {"what": "code"}}
-    _note(request, session, Kind.GRANT, facts)
+    noting.note(request, session, Kind.GRANT, facts)
     return CodeView(made)
 
 
@@ -180,8 +180,8 @@ def list_bases(
 @router.post("/release-bases/{uid}/withdraw")
 def withdraw(request: Request, session: Transaction, uid: Uid, body: WithdrawRequest) -> Basis:
     """End a basis; copies that nothing else shows are deleted at the station."""
-    basis = consents.withdraw(session, uid, _actor(request), body.reason)
-    _note(request, session, Kind.WITHDRAW, _of(session, basis))
+    basis = consents.withdraw(session, uid, noting.actor(request), body.reason)
+    noting.note(request, session, Kind.WITHDRAW, _of(session, basis))
     return basis
 
 
@@ -189,9 +189,9 @@ def withdraw(request: Request, session: Transaction, uid: Uid, body: WithdrawReq
 def review(request: Request, session: Transaction, uid: Uid, body: ReviewRequest) -> Basis:
     """Judge an emergency access."""
     verdict = f"{body.verdict}: {body.note}".rstrip(": ")
-    basis = bases.review(session, uid, _actor(request), verdict)
+    basis = bases.review(session, uid, noting.actor(request), verdict)
     facts = {**_of(session, basis), "details": {"verdict": body.verdict}}
-    _note(request, session, Kind.REVIEW, facts)
+    noting.note(request, session, Kind.REVIEW, facts)
     return basis
 
 
@@ -201,14 +201,14 @@ def mark(request: Request, session: Transaction, uid: Uid, body: MarksRequest) -
     patient_id = releasing.patient_of(session, queries.get(session, uid).uid)
     if patient_id is not None:
         releasing.lock_patient(session, patient_id)
-    marks.put(session, _actor(request), body.sensitive, report_uid=uid)
+    marks.put(session, noting.actor(request), body.sensitive, report_uid=uid)
     releasing.settle(session, uid)
     facts = {
         "report_uid": uid,
         "patient_id": patient_id,
         "details": {"sensitive": sorted(body.sensitive)},
     }
-    _note(request, session, Kind.GRANT, facts)
+    noting.note(request, session, Kind.GRANT, facts)
     return body
 
 
@@ -218,10 +218,10 @@ def mark_patient(
 ) -> MarksRequest:
     """Say the same of everything of a patient, also of what comes."""
     root = releasing.lock_patient(session, patient_id)
-    marks.put(session, _actor(request), body.sensitive, patient_id=root)
+    marks.put(session, noting.actor(request), body.sensitive, patient_id=root)
     releasing.settle_patient(session, root)
     facts = {"patient_id": root, "details": {"sensitive": sorted(body.sensitive)}}
-    _note(request, session, Kind.GRANT, facts)
+    noting.note(request, session, Kind.GRANT, facts)
     return body
 
 
@@ -244,7 +244,7 @@ def accept(request: Request, session: Transaction, uid: Uid, body: AcceptRequest
     """Say which order a referral became; its reports are released to the station."""
     referral = referrals.accept(session, uid, body.order_id)
     facts = {"station": _code(session, referral.station_id), "evidence": uid, "basis": "referral"}
-    _note(request, session, Kind.GRANT, facts)
+    noting.note(request, session, Kind.GRANT, facts)
     return referral
 
 
@@ -257,7 +257,7 @@ def decline(request: Request, session: Transaction, uid: Uid, body: DeclineReque
         "evidence": uid,
         "details": {"state": str(referral.state)},
     }
-    _note(request, session, Kind.REFER, facts)
+    noting.note(request, session, Kind.REFER, facts)
     return referral
 
 
@@ -272,7 +272,7 @@ def list_use(
     """
     since = utc_now() - timedelta(days=days)
     found = use.by_person(session, since, deps.parts(request).settings.time_zone)
-    _note(request, session, Kind.EXPORT, {"details": {"what": "use", "days": days}})
+    noting.note(request, session, Kind.EXPORT, {"details": {"what": "use", "days": days}})
     return [*found]
 
 
@@ -285,7 +285,7 @@ def list_alarms(session: Transaction, limit: Limit = 100, *, unseen: bool = Fals
 @router.post("/station-alarms/{alarm_id}/seen", dependencies=MANAGES)
 def see_alarm(request: Request, session: Transaction, alarm_id: Id) -> Alarm:
     """Note that somebody looked at an alarm."""
-    return alarms.see(session, alarm_id, _actor(request))
+    return alarms.see(session, alarm_id, noting.actor(request))
 
 
 @router.get("/audit", dependencies=MANAGES)
@@ -302,13 +302,8 @@ def list_audit(
         "report_uid": search.report_uid,
         "details": {"count": len(found)},
     }
-    _note(request, session, Kind.EXPORT, facts)
+    noting.note(request, session, Kind.EXPORT, facts)
     return [*found]
-
-
-def _actor(request: Request) -> str:
-    caller = deps.caller_of(request)
-    return caller.user or f"token:{caller.prefix}"
 
 
 def _code(session: Session, station_id: int) -> str:
@@ -325,16 +320,3 @@ def _of(session: Session, basis: Basis) -> dict[str, Any]:
         "basis": str(basis.kind),
         "evidence": basis.uid,
     }
-
-
-def _note(request: Request, session: Session, kind: Kind, facts: Mapping[str, Any]) -> None:
-    caller = deps.caller_of(request)
-    entry = Entry(
-        kind=kind,
-        actor=_actor(request),
-        actor_name=caller.label,
-        role=caller.role,
-        address=deps.address_of(request),
-        **facts,
-    )
-    journal.append(session, entry)

@@ -6,23 +6,24 @@ client asks for (Accept-Language: vi or en).
 """
 
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from pacs import reporting
-from ris.reports import documents, locks, opening, practitioners, queries, verbs
-from ris.reports.model import Command, Content, Opening, Practitioner, SecondReading
+from ris.reports import documents, locks, opening, practitioners, queries, releasing, verbs
+from ris.reports.model import Command, Content, Opening, Practitioner, Report, SecondReading
 from ris.reports.queries import Search
 from ris.reports.states import Action, Status
 from ris.reports.verbs import Stale
 from storage.access.tokens import Action as Permission
+from storage.audit.model import Kind
 from storage.db.engine import Session
 from viewer_api import deps, problems
 from viewer_api.deps import Transaction
-from viewer_api.rest import report_views
+from viewer_api.rest import noting, report_views
 from viewer_api.rest.report_views import ReportView, SignatureView, VersionView
 
 router = APIRouter(
@@ -121,6 +122,11 @@ def list_reports(
         issued=not report_views.writes(caller),
     )
     found = queries.find(session, wanted, limit=search.limit, before=search.before)
+    named = search.study_instance_uid or search.accession_number or search.order_id
+    if named and found:  # somebody looks for this one patient
+        noting.note(request, session, Kind.LIST, *(_of(session, one) for one in found))
+    else:
+        noting.note(request, session, Kind.LIST, {"details": {"count": len(found)}})
     return [report_views.view(session, one, caller, flags=False) for one in found]
 
 
@@ -141,7 +147,11 @@ def open_report(request: Request, session: Transaction, body: OpeningRequest) ->
 @router.get("/{uid}")
 def get_report(request: Request, session: Transaction, uid: Uid) -> ReportView:
     """Return a report with the newest version that the caller may see."""
-    return report_views.view(session, queries.get(session, uid), deps.caller_of(request))
+    report = queries.get(session, uid)
+    shown = report_views.view(session, report, deps.caller_of(request))
+    number = shown.shown.version if shown.shown else 0
+    noting.note(request, session, Kind.VIEW, _of(session, report, number))
+    return shown
 
 
 @router.get("/{uid}/versions")
@@ -151,6 +161,7 @@ def list_versions(request: Request, session: Transaction, uid: Uid) -> list[Vers
     writes = report_views.writes(deps.caller_of(request))
     versions = queries.versions(session, uid, issued=not writes)
     approver = writes and person_of(request, session).may_approve
+    noting.note(request, session, Kind.VIEW, _of(session, report))
     return report_views.version_views(report, versions, approver=approver)
 
 
@@ -216,6 +227,7 @@ def get_paper(
         writes and person_of(request, session).may_approve
     ):
         raise queries.hidden()
+    noting.note(request, session, Kind.DOWNLOAD, _of(session, report, found.version))
     parts = deps.parts(request)
     document = documents.find(session, uid, found.revision)
     name = f"{uid[:12]}-v{found.version}.pdf"
@@ -266,6 +278,16 @@ def read_second(
     except Stale as stale:
         return _stale(request, session, stale)
     return Response(_READING.dump_json(read), 201, media_type=_JSON)
+
+
+def _of(session: Session, report: Report, version: int = 0) -> dict[str, Any]:
+    """Return what the journal is told of a report; version 0 is none that was issued."""
+    return {
+        "report_uid": report.uid,
+        "report_version": version or None,
+        "patient_id": releasing.patient_of(session, report.uid),
+        "study_instance_uid": next(iter(report.study_instance_uids), ""),
+    }
 
 
 def _stale(request: Request, session: Session, stale: Stale) -> Response:

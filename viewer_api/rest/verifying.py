@@ -14,9 +14,11 @@ from ris.reports import queries
 from ris.reports.faults import LANGUAGES, VIETNAMESE, Missing
 from ris.reports.model import Report, Version
 from ris.reports.states import NAMES, Status
+from storage.access import guesses
+from storage.access.guesses import TooOften
 from storage.base import names
+from storage.db.engine import transaction
 from viewer_api import deps, pages
-from viewer_api.deps import Transaction
 
 router = APIRouter(prefix="/verify", tags=["reports"])
 
@@ -33,6 +35,10 @@ _TEXTS: Final = {
         "Đã huỷ duyệt: đang chờ bản đính chính",
     ),
     "unknown": ("No such report", "Không tìm thấy phiếu kết quả"),
+    "too_often": (
+        "Too many codes that lead nowhere: try again later",
+        "Quá nhiều mã không đúng: hãy thử lại sau",
+    ),
     "state": ("State of this version", "Trạng thái của bản này"),
     "version": ("Version", "Phiên bản"),
     "signed": ("Approved", "Thời điểm duyệt"),
@@ -45,16 +51,19 @@ _TEXTS: Final = {
 @router.get("/{code}")
 def verify(
     request: Request,
-    session: Transaction,
     code: Annotated[str, Path(max_length=64)],
     lang: str = VIETNAMESE,
 ) -> Response:
-    """Say whether the paper with this code holds."""
+    """Say whether the paper with this code holds; who tries codes has to wait longer and longer."""
     language = lang if lang in LANGUAGES else VIETNAMESE
     try:
-        report, version = queries.by_verify_code(session, code)
+        report, version = _looked_up(request, code)
     except Missing:
         return _page(request, language, "unknown", {}, 404)
+    except TooOften as error:
+        answer = _page(request, language, "too_often", {}, 429)
+        answer.headers["Retry-After"] = str(error.wait_s)
+        return answer
     zone = deps.parts(request).settings.zone
     rows = {
         "state": NAMES[version.status].words.told(language),
@@ -65,6 +74,17 @@ def verify(
         "digest": version.digest,
     }
     return _page(request, language, _verdict(report, version), rows, 200)
+
+
+def _looked_up(request: Request, code: str) -> tuple[Report, Version]:
+    """Count the try before it is looked at, and take it back when it was right."""
+    engine, whose = deps.parts(request).engine, f"verify {deps.address_of(request)}"
+    with transaction(engine) as session:
+        guesses.admit(session, whose, whose)
+    with transaction(engine) as session:
+        found = queries.by_verify_code(session, code)
+        guesses.forgive(session, whose, whose)
+    return found
 
 
 def _verdict(report: Report, version: Version) -> str:

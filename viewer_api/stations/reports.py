@@ -157,7 +157,10 @@ def list_key_images(request: Request, visit: Here, report_id: ReportId) -> Respo
         chosen = _chosen(visit, doing, report_id)
     found = []
     for number, (image, entry) in enumerate(chosen, 1):
-        picture = _picture(visit, image, entry, WIDTH)
+        try:
+            picture = _picture(visit, image, entry, WIDTH)
+        except Missing:
+            continue  # one that cannot be drawn keeps no other away
         found.append(KeyImageView(number, image.label, *_size(picture), len(picture)))
     return views.answer(request, _IMAGES, found)
 
