@@ -17,9 +17,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from pacs import decoding, drawing
-from storage.base.errors import StoreUnavailable
+from storage.access import station_users
+from storage.access.sealing import seal_of
+from storage.base.errors import StoreUnavailable, Unavailable
 from storage.base.settings import Settings
-from storage.db.engine import Engine
+from storage.db.engine import Engine, transaction
 from storage.objects.store import ObjectStore
 from storage.spool import Spool
 from viewer_api import app as http_app
@@ -55,6 +57,7 @@ def serve(
     StoreUnavailable
         The address cannot be bound.
     """
+    _seal_secrets(settings, engine)
     pages = http_app.create(settings, engine, store, spool, probes, stop)
     apps: dict[int, ASGIApp] = {settings.http_port: pages}
     if settings.viewer_port:
@@ -67,6 +70,19 @@ def serve(
             opened.enter_context(listen(settings.bind, port, share_port=shared)) for port in apps
         ]
         run(http_app.ByPort(apps), listeners, stop)
+
+
+def _seal_secrets(settings: Settings, engine: Engine) -> None:
+    """Seal the secrets that lie open in the database, from before they were sealed."""
+    try:
+        with transaction(engine) as session:
+            count = station_users.count_unsealed(session)
+            if count:
+                key = settings.sealing_key.get_secret_value()
+                station_users.seal_all(session, seal_of(settings.secrets_dir, key))
+                log.info("secrets_sealed", extra={"count": count})
+    except Unavailable as error:
+        log.warning("secrets_not_sealed", extra={"reason": str(error)})
 
 
 def listen(host: str, port: int, *, share_port: bool = False) -> socket.socket:

@@ -10,6 +10,7 @@ from deploy.commands.options import Config, opened, out, table
 from ris import orders
 from ris.reports import releasing
 from storage.access import devices, one_time, station_users, stations
+from storage.access.sealing import seal_of
 from storage.access.station_users import NewPerson, StationRole
 from storage.access.stations import Facility, Kind
 from storage.audit import journal
@@ -218,7 +219,9 @@ def add_user(
         code=code, name=name, full_name=full_name, role=role, licence=licence, password=password
     )
     with opened(config) as node, transaction(node.engine) as session:
-        person, secret = station_users.add(session, new)
+        key = node.settings.sealing_key.get_secret_value()
+        seal = seal_of(node.settings.secrets_dir, key)
+        person, secret = station_users.add(session, new, seal)
         _note(session, code, "user added", person.name)
     print(one_time.address(secret, person.name))  # noqa: T201 - for scripts
 

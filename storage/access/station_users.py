@@ -8,9 +8,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import LargeBinary, func, select
 
 from storage.access import one_time, passwords, stations
+from storage.access.sealing import Seal
 from storage.access.station_tables import StationUserRow
 from storage.base.clock import utc_now
 from storage.base.errors import Conflict, Malformed, NotFound, NotPermitted
@@ -43,6 +44,15 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What somebody types to sign in."""
+
+    name: str
+    password: str
+    otp: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewPerson:
     """Who is to be entered."""
 
@@ -55,15 +65,17 @@ class NewPerson:
     password: str
 
 
-def add(session: Session, new: NewPerson) -> tuple[Person, bytes]:
+def add(session: Session, new: NewPerson, seal: Seal) -> tuple[Person, bytes]:
     """Enter a person; return the secret of the one-time passwords too, shown this once.
+
+    It lies in the database sealed.
 
     Raises
     ------
     Malformed, WeakPassword
         A text cannot be what it is for.
     Conflict
-        The name is taken.
+        The name is taken; or the secrets of others were sealed with another key.
     NotFound
         There is no such station.
     """
@@ -77,6 +89,8 @@ def add(session: Session, new: NewPerson) -> tuple[Person, bytes]:
     station = stations.find(session, new.code)
     if session.scalar(select(StationUserRow.id).where(StationUserRow.name == name)) is not None:
         raise Conflict(f"there is a user {name!r} already")
+    _require_same_key(session, seal)
+    secret = one_time.new_secret()
     row = StationUserRow(
         station_ref=station.id,
         name=name,
@@ -84,36 +98,53 @@ def add(session: Session, new: NewPerson) -> tuple[Person, bytes]:
         role=new.role,
         licence=new.licence,
         password_hash=passwords.hashed(new.password),
-        otp_secret=one_time.new_secret(),
+        otp_secret=seal.close(secret, _whose(name)),
         otp_used=0,
         created_at=utc_now(),
     )
     session.add(row)
     session.flush()
-    return _person(row), row.otp_secret
+    return _person(row), secret
 
 
-def sign_in(
-    session: Session, station_id: int, name: str, password: str, otp: str, now: datetime
-) -> Person:
-    """Return who signs in at that station.
+def sign_in(session: Session, station_id: int, given: Claim, seal: Seal, now: datetime) -> Person:
+    """Return who signs in at that station; a secret that was not sealed yet is now.
 
     Raises
     ------
     NotPermitted
         Name, password or one-time password is not right; which one is not told.
+    StoreUnavailable
+        The person's secret was sealed with another key than this node has.
     """
-    row = session.scalar(
-        select(StationUserRow).where(StationUserRow.name == _normal(name)).with_for_update()
-    )
+    held = select(StationUserRow).where(StationUserRow.name == _normal(given.name))
+    row = session.scalar(held.with_for_update())
     here = row is not None and row.station_ref == station_id and row.disabled_at is None
-    right = passwords.matches(password, row.password_hash if row and here else None)
-    step = one_time.accepted(row.otp_secret, otp, now, row.otp_used) if row else None
+    right = passwords.matches(given.password, row.password_hash if row and here else None)
+    secret = _secret_of(row, seal) if row and here else b""
+    step = one_time.accepted(secret, given.otp, now, row.otp_used) if row else None
     if row is None or not here or not right or step is None:
         raise NotPermitted("name, password or one-time password is not right")
     row.otp_used = step
+    row.otp_secret = seal.close(secret, _whose(row.name))
     session.flush()
     return _person(row)
+
+
+_UNSEALED: Final = func.octet_length(StationUserRow.otp_secret) == one_time.SECRET_BYTES
+
+
+def count_unsealed(session: Session) -> int:
+    """Return how many secrets lie open in the database, from before they were sealed."""
+    statement = select(func.count()).select_from(StationUserRow).where(_UNSEALED)
+    return session.scalar(statement) or 0
+
+
+def seal_all(session: Session, seal: Seal) -> None:
+    """Seal those."""
+    for row in session.scalars(select(StationUserRow).where(_UNSEALED).with_for_update()):
+        row.otp_secret = seal.close(row.otp_secret, _whose(row.name))
+    session.flush()
 
 
 def disable(session: Session, name: str) -> Person:
@@ -136,6 +167,27 @@ def of_station(session: Session, station_id: int) -> Sequence[Person]:
     """Return the persons of a station by name."""
     statement = select(StationUserRow).where(StationUserRow.station_ref == station_id)
     return [_person(row) for row in session.scalars(statement.order_by(StationUserRow.name))]
+
+
+def _secret_of(row: StationUserRow, seal: Seal) -> bytes:
+    if len(row.otp_secret) == one_time.SECRET_BYTES:
+        return row.otp_secret  # from before secrets were sealed
+    return seal.open(row.otp_secret, _whose(row.name))
+
+
+def _whose(name: str) -> str:
+    return f"station user {name}"
+
+
+def _require_same_key(session: Session, seal: Seal) -> None:
+    """Raise `Conflict` when this node would seal with another key than the others did."""
+    mark = func.substr(StationUserRow.otp_secret, 1, len(seal.mark), type_=LargeBinary)
+    statement = select(StationUserRow.id).where(~_UNSEALED, mark != seal.mark)
+    if session.scalar(statement.limit(1)) is not None:
+        raise Conflict(
+            "one-time passwords were sealed with the key of another node: copy its "
+            "secrets/sealing.key, or set LIENTHONG_SEALING_KEY on all nodes"
+        )
 
 
 def person_of(row: StationUserRow) -> Person:

@@ -8,6 +8,7 @@ An fsync that failed is never tried again on the same file: the kernel may have 
 the dirty pages, and a second call would answer success for bytes that are gone.
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -40,6 +41,23 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
     sync_folder(folder.parent)
+
+
+def write_once(path: Path, content: bytes) -> None:
+    """Make a file (mode 0600) that is durable; of several who make it at once the first wins."""
+    part = path.with_name(f".{uuid4().hex}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(part)
+    finally:
+        part.unlink()
+    sync_folder(path.parent)
 
 
 def open_part(folder: str) -> tuple[int, str]:

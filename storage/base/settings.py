@@ -59,6 +59,13 @@ def _host(text: str) -> str:
     return host
 
 
+def _key(secret: SecretStr) -> SecretStr:
+    given = secret.get_secret_value()
+    if given and not re.fullmatch("[0-9A-Fa-f]{64}", given):
+        raise ValueError("a key has 64 hexadecimal digits")
+    return secret
+
+
 def _root_url(text: str) -> str:
     if text and not text.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
@@ -203,6 +210,10 @@ class Settings(BaseSettings):
     """How long a received object is kept after a compressed one took its place by a rule."""
     series_settle_s: Annotated[float, Field(ge=0)] = 5.0
     """How long a series must not have changed before its metadata object is made."""
+
+    sealing_key: Annotated[SecretStr, AfterValidator(_key)] = SecretStr("")
+    """64 hexadecimal digits, the same on all nodes of one database: they seal the secrets of
+    one-time passwords in it. Empty: the file ``secrets/sealing.key`` of the data folder."""
 
     signing_url: Annotated[str, AfterValidator(_root_url)] = ""
     """Root of a signing provider's API (CSC, ``…/csc/v2``); empty: this server signs reports."""

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from sqlalchemy import text
 
 from storage.access import assertions, devices, one_time, station_users, stations
 from storage.access.assertions import PrivateKey
 from storage.access.devices import Device
+from storage.access.sealing import Seal, seal_of
 from storage.access.station_users import NewPerson, StationRole
 from storage.audit.model import Kind, Outcome
 from storage.base.clock import utc_now
+from storage.base.errors import Conflict, StoreUnavailable
 from storage.db.engine import transaction
 from tests.fixtures.stations import API, Province
 
@@ -40,7 +44,8 @@ class Desk:
         with transaction(province.engine) as session:
             pem = assertions.pem_of(key.public_key())
             self.device: Device = devices.add(session, CODE, "PC phòng khám", pem)
-            _, self.secret = station_users.add(session, LAN)
+            self.seal = seal_of(province.node.settings.secrets_dir)
+            _, self.secret = station_users.add(session, LAN, self.seal)
         self.url = f"{province.node.url}{API}/token"
         self.http = province.node.client("")
 
@@ -500,3 +505,48 @@ def test_the_weekly_reading_names_look_ups_after_which_nothing_was_read(
     assert [before[name] for name in counted] == [2, 1, 1]
     assert [after[name] for name in counted] == [2, 1, 0]
     assert after["station"] == CODE
+
+
+def test_secrets_of_one_time_passwords_lie_sealed(desk: Desk) -> None:
+    with transaction(desk.province.engine) as session:
+        [kept] = session.scalars(text("SELECT otp_secret FROM station_users")).all()
+
+    assert desk.secret not in bytes(kept)
+    assert desk.seal.open(bytes(kept), "station user lan") == desk.secret
+    with pytest.raises(StoreUnavailable):
+        desk.seal.open(bytes(kept), "station user hoa")
+    with pytest.raises(StoreUnavailable):
+        Seal(bytes(32)).open(bytes(kept), "station user lan")
+
+
+def test_secrets_from_before_they_were_sealed_keep_working(desk: Desk) -> None:
+    with transaction(desk.province.engine) as session:
+        session.execute(text("UPDATE station_users SET otp_secret = :s"), {"s": desk.secret})
+
+    assert desk.person().get(f"{API}/me").json()["user"]
+
+    with transaction(desk.province.engine) as session:
+        assert station_users.count_unsealed(session) == 0, "signing in has sealed it"
+
+
+def test_all_that_lies_open_is_sealed_at_once(desk: Desk) -> None:
+    with transaction(desk.province.engine) as session:
+        session.execute(text("UPDATE station_users SET otp_secret = :s"), {"s": desk.secret})
+        assert station_users.count_unsealed(session) == 1
+
+        station_users.seal_all(session, desk.seal)
+
+        assert station_users.count_unsealed(session) == 0
+    assert desk.person().get(f"{API}/me").json()["user"]
+
+
+def test_node_with_another_key_lets_nobody_in_and_enters_nobody(desk: Desk) -> None:
+    node = desk.province.node
+    (node.settings.secrets_dir / "sealing.key").write_text("00" * 32)
+
+    answer = desk.ask(username="Lan", password=PASSWORD, otp=desk.otp())
+    other = seal_of(node.settings.secrets_dir)
+
+    assert answer.status_code == 503
+    with pytest.raises(Conflict, match="SEALING_KEY"), transaction(node.engine) as session:
+        station_users.add(session, replace(LAN, name="hoa"), other)

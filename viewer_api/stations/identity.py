@@ -16,7 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from storage.access import guesses, station_sessions, station_users
 from storage.access.guesses import TooOften
+from storage.access.sealing import seal_of
 from storage.access.station_sessions import LIFE, NotAdmitted
+from storage.access.station_users import Claim, Person
+from storage.access.stations import Station
 from storage.audit import journal
 from storage.audit.model import Entry, Kind, Outcome
 from storage.base.clock import utc_now
@@ -154,12 +157,18 @@ def _signed_in(request: Request, form: TokenRequest, claimed: _Claimed) -> Token
     return shown
 
 
+def _person(request: Request, session: Session, form: TokenRequest, station: Station) -> Person:
+    settings = deps.parts(request).settings
+    seal = seal_of(settings.secrets_dir, settings.sealing_key.get_secret_value())
+    given = Claim(name=form.username, password=form.password, otp=form.otp)
+    return station_users.sign_in(session, station.id, given, seal, utc_now())
+
+
 def _issue(request: Request, session: Session, form: TokenRequest, claimed: _Claimed) -> TokenView:
     now, audience = utc_now(), deps.root_url(request) + PATH
     device, station = station_sessions.claim(session, form.client_assertion, audience, now)
     claimed.device, claimed.station = device.uid, station.code
-    given = form.username, form.password, form.otp
-    person = station_users.sign_in(session, station.id, *given, now) if form.username else None
+    person = _person(request, session, form, station) if form.username else None
     claimed.actor = person.name if person else device.uid
     return TokenView(
         access_token=station_sessions.issue(session, device, person, now),
