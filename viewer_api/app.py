@@ -33,6 +33,7 @@ from viewer_api.deps import Parts
 from viewer_api.dicomweb import (
     archive,
     bulkdata,
+    capabilities,
     event_channel,
     frames,
     metadata,
@@ -96,6 +97,7 @@ DICOMWEB: Final = (
     bulkdata.router,
     storing.router,
     archive.router,
+    capabilities.router,
 )
 OTHERS: Final = (
     workitems.router,

@@ -124,6 +124,8 @@ def _on_error(request: Request, error: Exception, root: str, home: str) -> Respo
         back = quote(_here(request), safe="") if request.method == "GET" else ""
         return redirect(root, f"/login?next={back}" if back else "/login")
     answer = problems.answer_to(error)
+    if answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["Allow"] = problems.permitted(request)
     if not _is_for_a_person(request.url.path, request.headers):
         return answer
     page = error_page(request, root, answer.status_code, home)

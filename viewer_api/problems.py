@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from ris.reports.faults import ENGLISH, LANGUAGES, Faulty
 from ris.stations.faults import Exhausted, Stale
@@ -145,6 +146,15 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(Faulty, _on_faulty)
     app.add_exception_handler(HTTPException, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+
+
+def permitted(request: Request) -> str:
+    """Return the methods of a path, as the header Allow has them (RFC 9110 10.2.1)."""
+    methods: set[str] = set()
+    for route in request.app.router.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 # `async` spares a change of thread; nothing is waited for.

@@ -69,6 +69,8 @@ FHIR = {
 
 # Every route and the roles that it is open to. Health is the only one without a token.
 MATRIX = {
+    ("OPTIONS", "/dicom-web"): READERS,
+    ("OPTIONS", "/dicom-web/"): READERS,
     ("GET", "/dicom-web/studies"): READERS,
     ("GET", "/dicom-web/series"): READERS,
     ("GET", "/dicom-web/instances"): READERS,
