@@ -27,9 +27,10 @@ from ris.requests import (
     OrderRequest,
     PatientRequest,
     Request,
+    ResultRequest,
     VisitRequest,
 )
-from storage.base.errors import Malformed, NotSupported
+from storage.base.errors import Malformed, NotFound, NotSupported
 from storage.db.engine import Session
 
 
@@ -120,6 +121,8 @@ _MERGES: Final = frozenset({"A30", "A34", "A36", "A39", "A40"})
 _NUMBERS: Final = frozenset({"A46", "A47"})
 _APPOINTMENTS: Final[Mapping[str, bool]] = {"S12": False, "S13": False, "S14": False, "S15": True}
 """Trigger event → whether it cancels."""
+IGNORED: Final = "ignored"
+"""What becomes of results that are not for us."""
 ORDERS: Final = frozenset({"ORM", "OMG", "OMI"})
 _ORDER_EVENTS: Final[Mapping[str, str]] = {"ORM": "O01", "OMG": "O19", "OMI": "O23"}
 
@@ -181,7 +184,8 @@ def _results(message: Message, profile: Profile, zone: tzinfo) -> Task:
     results, notes = observing.results(message, profile, zone)
 
     def work(session: Session, _verbs: Verbs, context: Context) -> list[Applied]:
-        return [foreign.take(session, context, patient, one) for one in results]
+        done = [_taken(session, context, profile, patient, one) for one in results]
+        return done or [Applied(IGNORED)]
 
     numbers = {one.placer_order_number or one.filler_order_number for one in results} - {""}
     accessions = {one.accession_number for one in results} - {""}
@@ -193,6 +197,21 @@ def _results(message: Message, profile: Profile, zone: tzinfo) -> Task:
         notes=(*read.notes, *notes),
         requests=(patient, *results),
     )
+
+
+def _taken(
+    session: Session,
+    context: Context,
+    profile: Profile,
+    patient: PatientRequest,
+    result: ResultRequest,
+) -> Applied:
+    try:
+        return foreign.take(session, context, patient, result)
+    except NotFound as error:
+        if not profile.ignore_unknown_results:
+            raise
+        return Applied(IGNORED, result.placer_order_number, notes=(str(error),))
 
 
 def _adt(message: Message, profile: Profile, zone: tzinfo) -> Task:

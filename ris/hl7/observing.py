@@ -60,6 +60,13 @@ _WITHDRAWN: Final = frozenset({"W", "D"})
 STATUSES: Final = frozenset("PRAFCXOISYZ")
 """HL7 table 0123."""
 _POSITIONS: Final = ("findings", "impression")
+LABORATORY: Final = frozenset(
+    {
+        *("BG", "BLB", "CG", "CH", "CP", "HM", "IMM", "LAB", "MB", "MCB", "MYC", "OSL", "SP"),
+        *("TX", "VR"),
+    }
+)
+"""HL7 table 0074 of OBR-24, without what is a modality of DICOM too (SR)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,10 @@ class _Line:
 def results(
     message: Message, profile: Profile, zone: tzinfo
 ) -> tuple[list[ResultRequest], list[str]]:
-    """Read every result of a message, and what had to be passed over.
+    """Read every result of imaging in a message, and what had to be passed over.
+
+    Of the laboratory nothing is read. Without a text or a paper, a result of a sender that tells of
+    all results is none of ours.
 
     Raises
     ------
@@ -88,7 +98,18 @@ def results(
     found = [scope for scope in grouping.orders(message) if scope.first("OBR")]
     if not found:
         raise NoSequence("OBR: there is none")
-    read = [_result(Reader(scope, profile, zone, notes), part) for part, scope in enumerate(found)]
+    read = []
+    for part, scope in enumerate(found):
+        department = scope.all("OBR")[0].value(24, 1).upper()
+        if department in LABORATORY:
+            notes.append(f"OBR-24: a result of the laboratory ({department}), passed over")
+            continue
+        try:
+            read.append(_result(Reader(scope, profile, zone, notes), part))
+        except MissingValue as error:
+            if not profile.ignore_unknown_results:
+                raise
+            notes.append(f"{error}: passed over")
     return read, notes
 
 

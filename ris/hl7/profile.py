@@ -66,6 +66,9 @@ class Profile:
     on_error: OnError = OnError.AE
     accept_unsupported: bool = False
     """AA instead of AR for message types and events that we do nothing with."""
+    ignore_unknown_results: bool = False
+    """It tells of all results of the hospital: those of no order and no study that we know get AA,
+    and nobody has to look at them. Else they are dead letters, replayed when the order has come."""
     enhanced: bool = False
     """Take MSH-15 and MSH-16 at their word."""
     application_ack: str = ""

@@ -169,6 +169,49 @@ def test_result_that_fits_nothing_is_a_dead_letter(
     assert foreign.ris.entry().state == "dead"
 
 
+def test_result_of_the_laboratory_is_no_dead_letter(foreign: Foreign) -> None:
+    glucose = "OBX|1|NM|GLU^Glucose||5.6|mmol/L|||||F"
+    obr = "|".join(["OBR", "1", "999", *[""] * 21, "CH", "F"])
+
+    assert foreign.ris.send("ORU^R01", pid("BN1"), "ORC|RE|999", obr, glucose) == "AA"
+
+    entry = foreign.ris.entry()
+    assert (entry.state, entry.outcome) == ("applied", "ignored")
+    assert entry.reason == "OBR-24: a result of the laboratory (CH), passed over"
+    assert foreign.reports() == []
+
+
+@pytest.mark.parametrize(
+    ("obx", "reason"),
+    [
+        ("OBX|1|TX|X^Ghi chú||Bình thường||||||F", "no order has this number"),
+        ("OBX|1|NM|GLU^Glucose||5.6|mmol/L|||||F", "OBX-5 is required: passed over"),
+    ],
+    ids=["text", "number"],
+)
+def test_who_tells_of_all_results_makes_no_dead_letters(
+    engine: Engine, obx: str, reason: str
+) -> None:
+    his = His(engine, "all", ignore_unknown_results=True)
+    obr = "|".join(["OBR", "1", "999", *[""] * 22, "F"])
+
+    assert his.send("ORU^R01", pid("BN1"), "ORC|RE|999", obr, obx) == "AA"
+
+    entry = his.entry()
+    assert (entry.state, entry.outcome) == ("applied", "ignored")
+    assert reason in entry.reason
+
+
+def test_who_tells_of_all_results_is_heard_where_the_order_is_known(engine: Engine) -> None:
+    his = His(engine, "all", ignore_unknown_results=True)
+    his.order("NW", "7781001", "BN1")
+    obr = "|".join(["OBR", "1", "7781001", *[""] * 22, "F"])
+
+    his.send("ORU^R01", pid("BN1"), "ORC|RE|7781001", obr, f"OBX|1|TX|MO_TA||{TEXT}||||||F")
+
+    assert his.entry().outcome == "final"
+
+
 def test_dead_letter_is_applied_when_its_order_has_come(foreign: Foreign) -> None:
     foreign.tell("F", number="888")
     entry = foreign.ris.entry()
