@@ -88,7 +88,7 @@ class Telling:
 def raise_critical(
     session: Session, person: Practitioner, report_uid: str, level: str, finding: str
 ) -> Critical:
-    """Note a critical finding; its clock runs from now.
+    """Note a critical finding; its clock runs from now, and stations that have the report hear.
 
     Raises
     ------
@@ -115,6 +115,7 @@ def raise_critical(
     )
     session.add(row)
     session.flush()
+    records.renew(session, report)
     queue.enqueue(session, ESCALATE, row.due_at, critical_uid=row.uid)
     return _critical(session, row)
 

@@ -6,12 +6,11 @@ from typing import Final
 
 from sqlalchemy import delete, select
 
-from ris.releases import releasing
 from ris.reports import locks, records
 from ris.reports.contents import check_short
 from ris.reports.faults import Fault, Invalid
 from ris.reports.model import Practitioner
-from ris.reports.tables import KeyImageRow, VersionRow
+from ris.reports.tables import KeyImageRow
 from storage.archive import instances
 from storage.base import values
 from storage.db.engine import Session
@@ -68,10 +67,7 @@ def put(
     )
     session.flush()
     if row.version and _for_provider(chosen) != before:
-        revision = select(VersionRow.revision).where(
-            VersionRow.report_id == row.id, VersionRow.version == row.version
-        )
-        releasing.renewed(session, report_uid, session.scalars(revision).one())
+        records.renew(session, row)
     return of_report(session, report_uid)
 
 

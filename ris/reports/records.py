@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import select
 
+from ris.releases import releasing
 from ris.reports import contents
 from ris.reports.faults import Fault, Missing
 from ris.reports.model import Json, Lock, Practitioner, Report, SecondReading, Subject, Version
@@ -46,6 +47,15 @@ def held(session: Session, uid: str, *, for_change: bool = False) -> ReportRow:
     if row is None:
         raise Missing(Fault("no_report"))
     return row
+
+
+def renew(session: Session, row: ReportRow) -> None:
+    """Have the stations that have the issued version hear of the report once more."""
+    if row.version:
+        statement = select(VersionRow.revision).where(
+            VersionRow.report_id == row.id, VersionRow.version == row.version
+        )
+        releasing.renewed(session, row.uid, session.scalars(statement).one())
 
 
 def report_of(session: Session, row: ReportRow) -> Report:

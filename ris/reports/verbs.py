@@ -84,7 +84,7 @@ def act(session: Session, person: Practitioner, uid: str, command: Command) -> R
             author=person,
             reader=person if changed and not command.addendum else report.latest.reader,
             subject=_subject_after(session, report, command.action),
-            reason=contents.check_short(command.reason, "/reason"),
+            reason=contents.check_short(command.reason, "/reason") or _asked(session, row, command),
         )
         _write(session, row, step)
     session.flush()
@@ -224,6 +224,16 @@ def _write(session: Session, row: ReportRow, step: Step) -> None:
     job = REJECT if step.status is Status.RETRACTED else DOCUMENT
     if RULES[step.action].signs or job == REJECT:
         jobs.enqueue(session, job, report_uid=row.uid, revision=version.revision)
+
+
+def _asked(session: Session, row: ReportRow, command: Command) -> str:
+    """Return why the retraction was asked for that is confirmed now; others are told of it."""
+    if command.action is not Action.RETRACT:
+        return ""
+    statement = select(VersionRow.reason).where(
+        VersionRow.report_id == row.id, VersionRow.action == Action.REQUEST_RETRACTION
+    )
+    return session.scalar(statement.order_by(VersionRow.revision.desc()).limit(1)) or ""
 
 
 def follow_orders(session: Session, row: ReportRow, step: Step, version: VersionRow) -> None:

@@ -191,6 +191,7 @@ def test_retraction_takes_two_persons_and_frees_the_order(desk: Desk) -> None:
     assert retracted.status is Status.RETRACTED
     assert retracted.version == 2
     assert retracted.retraction_asked_by == ""
+    assert retracted.latest.reason == "Nhầm thật", "others are told why"
     assert desk.open(order_ids=(order,)).order_ids == (order,)
 
 

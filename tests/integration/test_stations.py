@@ -5,7 +5,7 @@ import io
 
 from PIL import Image
 
-from ris.reports import key_images
+from ris.reports import criticals, key_images
 from ris.reports.key_images import KeyImage
 from storage.archive.rejection_rules import Title
 from storage.audit.model import Kind, Outcome
@@ -84,6 +84,18 @@ def test_station_gets_the_pictures_that_were_chosen_for_it_and_no_others(
         assert max(picture.size) <= 64
     assert station.get(f"{path}/2").status_code == 404
     assert other.get(f"{path}/1").status_code == 404
+
+
+def test_station_hears_of_a_finding_that_is_called_critical_later(province: Province) -> None:
+    province.station("68001")
+    report = province.signed(province.order(province.patient(), "68001"))
+    seen = province.changes("68001")["next_cursor"]
+
+    with transaction(province.engine) as session:
+        criticals.raise_critical(session, HEAD, report.uid, "red", "Xuất huyết")
+
+    [item] = province.changes("68001", seen)["items"]
+    assert (item["id"], item["version"], item["critical"]) == (report.uid, 1, "red")
 
 
 def test_picture_that_cannot_be_drawn_keeps_no_other_away(province: Province) -> None:
