@@ -89,7 +89,8 @@ class Reader:
             self._more(f"behind part {number}")
         if self._buffer.startswith(b"--"):
             return False
-        end = self._find(b"\r\n", MAX_PADDING, f"behind the boundary of part {number + 1}")
+        where = f"behind the boundary of part {number + 1} and no CR LF"
+        end = self._find(b"\r\n", MAX_PADDING, where, Malformed)
         if self._buffer[:end].strip(b" \t"):
             raise Malformed(f"text behind the boundary of part {number + 1}")
         del self._buffer[:end]  # the CR LF stays: it is also the first of an empty header block
@@ -125,10 +126,10 @@ class Reader:
             del self._buffer[:length]
             yield piece
 
-    def _find(self, wanted: bytes, limit: int, where: str) -> int:
+    def _find(self, wanted: bytes, limit: int, where: str, kind: type[Malformed] = TooLarge) -> int:
         while (end := self._buffer.find(wanted, 0, limit + len(wanted))) < 0:
             if len(self._buffer) > limit:
-                raise TooLarge(f"more than {limit} bytes {where}")
+                raise kind(f"more than {limit} bytes {where}")
             self._more(where)
         return end
 

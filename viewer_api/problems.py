@@ -41,6 +41,10 @@ class UnsupportedMediaType(NotSupported):
     """The body is of a media type or coding that this route does not read."""
 
 
+class UnsupportedCoding(UnsupportedMediaType):
+    """The body has a Content-Encoding."""
+
+
 class TooLarge(Malformed):
     """The request is larger than a limit of this server."""
 
@@ -71,6 +75,7 @@ STATUS: Final[Mapping[type[ImagingError], int]] = {
 
 HEADERS: Final[Mapping[type[ImagingError], Mapping[str, str]]] = {
     Unauthenticated: {"WWW-Authenticate": 'Bearer realm="lienthong"'},
+    UnsupportedCoding: {"Accept-Encoding": "identity"},  # RFC 9110 15.5.16
     TooSlow: {"Connection": "close"},
     Unavailable: {"Retry-After": RETRY_AFTER_S},
 }

@@ -130,6 +130,12 @@ def test_other_types_are_refused_with_what_is_taken(
     assert waiting(http_node) == 0
 
 
+def test_coding_that_is_taken_is_told(client: httpx.Client) -> None:
+    answer = post(client, b"", **{"Content-Type": TYPE, "Content-Encoding": "gzip"})
+
+    assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
+
+
 @pytest.mark.parametrize(
     "strip",
     [
@@ -202,7 +208,7 @@ def test_part_of_another_type_is_a_failure(client: httpx.Client) -> None:
 
     response = client.post(STUDIES, content=body, headers={"Content-Type": TYPE})
 
-    assert (response.status_code, reasons(response, OTHERS)) == (409, [0x0122])
+    assert (response.status_code, reasons(response, OTHERS)) == (409, [0xC000])
 
 
 def test_study_of_the_path_is_held_to(http_node: HttpNode, client: httpx.Client) -> None:

@@ -271,6 +271,35 @@ def test_what_cannot_be_wrapped_is_told(
     assert http_node.spool.backlog().count == 0
 
 
+def test_bulk_data_that_did_not_come_are_told(http_node: HttpNode, client: httpx.Client) -> None:
+    response = post(client, JSON, metadata(person(**pixels())), ("image/jpeg", "others", JPEG))
+
+    assert response.status_code == 409
+    assert comments(response, OTHERS)[0].startswith("(7FE00010): no part of the request")
+    assert http_node.spool.backlog().count == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "status"), [(15, 200), (16, 200), (14, 409), (17, 409), (30, 409)]
+)
+def test_native_pixels_are_as_long_as_their_module_says(
+    client: httpx.Client, size: int, status: int
+) -> None:
+    module = {"00280002": 1, "00280010": 3, "00280011": 5, "00280100": 8, "00280101": 8}
+    told = {tag: {"vr": "US", "Value": [value]} for tag, value in module.items()}
+    uids = {
+        "00080016": {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.7"]},
+        "00080018": {"vr": "UI", "Value": [generate_uid()]},
+    }
+    sent = metadata(person(**told, **uids, **pixels()))
+
+    response = post(client, JSON, sent, ("application/octet-stream", "pixels", bytes(size)))
+
+    assert response.status_code == status
+    if status != 200:
+        assert [item["00081197"]["Value"] for item in items(response, FAILED)] == [[0xA900]]
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"nonsense", b"[1]", b'"x"', b"[" * 100_000, b'{"a":' * 5000 + b"1" + b"}" * 5000],

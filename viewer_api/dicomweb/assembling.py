@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Final
 
 import msgspec
@@ -30,7 +31,7 @@ from storage.base.errors import (
 )
 from storage.spool import Scratch
 from viewer_api import media
-from viewer_api.dicomweb.receipts import COERCED, Failure, Receipt, Stored
+from viewer_api.dicomweb.receipts import COERCED, Failure, OtherSyntax, Receipt, Stored
 from viewer_api.dicomweb.receiving import Receiving
 from viewer_api.multipart import Part
 from viewer_api.problems import TooLarge
@@ -49,6 +50,13 @@ _SOP_INSTANCE_UID: Final = 0x00080018
 _STUDY_INSTANCE_UID: Final = 0x0020000D
 _TRANSFER_SYNTAX_UID: Final = 0x00020010
 _ALONE: Final = "urn:bulk:alone"
+
+# Samples per Pixel, Rows, Columns, Bits Allocated
+_FRAME: Final = (0x00280002, 0x00280010, 0x00280011, 0x00280100)
+_NUMBER_OF_FRAMES: Final = 0x00280008
+_PHOTOMETRIC: Final = 0x00280004
+_SHARED_COLOURS: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420"})
+"""Of which several pixels share some samples (PS3.3 C.7.6.3.1.2)."""
 
 Json = dict[str, Any]
 
@@ -228,9 +236,12 @@ def _uids(dataset: Json) -> tuple[str, str]:
 
 
 def _stored(receiving: Receiving, dataset: Json, bulk: Mapping[str, Sequence[Aside]]) -> Stored:
+    _require_bulk_data(dataset, bulk)
     found = {uri: bulk[uri] for uri in _uris(dataset) if uri in bulk}
     main = _main(dataset, found)
     syntax, told, count, media_type = _form(dataset, main)
+    if main and syntax == contexts.EXPLICIT_VR_LITTLE_ENDIAN and not media_type:
+        _require_length(dataset, sum(one.bytes.size for one in main))
     written = {uri: _bulk(parts) for uri, parts in found.items()}
     if main and contexts.is_encapsulated(syntax):
         start = told.start if told else 0
@@ -246,6 +257,34 @@ def _stored(receiving: Receiving, dataset: Json, bulk: Mapping[str, Sequence[Asi
     if wrapped.corrected:
         return stored.warned(COERCED, f"corrected: {', '.join(wrapped.corrected)}")
     return stored
+
+
+def _require_bulk_data(dataset: Json, bulk: Mapping[str, Sequence[Aside]]) -> None:
+    """Raise `Malformed` when no part of the request is the bulk data that the metadata name."""
+    for name, attribute in dataset.items():
+        named = isinstance(attribute, dict) and "BulkDataURI" in attribute
+        if named and str(attribute["BulkDataURI"]) not in bulk:
+            raise Malformed(f"({name[:8]}): no part of the request is the bulk data that it names")
+
+
+def _require_length(dataset: Json, size: int) -> None:
+    """Hold native pixel data against the Image Pixel module, as far as it is there (PS3.5 8.1.1).
+
+    Raises
+    ------
+    Conflict
+        They are of different lengths.
+    """
+    told = {tag: composing.text_of(dataset, tag) for tag in _FRAME}
+    if _PIXEL_DATA not in dataset or not all(map(str.isdecimal, told.values())):
+        return
+    if composing.text_of(dataset, _PHOTOMETRIC) in _SHARED_COLOURS:
+        return
+    frames = composing.text_of(dataset, _NUMBER_OF_FRAMES)
+    bits = prod(map(int, told.values())) * (int(frames) if frames.isdecimal() else 1)
+    expected = (bits + 7) // 8
+    if size not in {expected, expected + expected % 2}:
+        raise Conflict(f"{size} bytes of pixel data, and {expected} by the Image Pixel module")
 
 
 def _main(dataset: Json, found: Mapping[str, Sequence[Aside]]) -> Sequence[Aside]:
@@ -288,7 +327,7 @@ def _shape(told: Told | None) -> tuple[object, ...]:
 
 def _require_encapsulated(syntax: str) -> None:
     if not contexts.is_storable_syntax(syntax) or not contexts.is_encapsulated(syntax):
-        raise NotSupported(f"bulk data in {contexts.name_of(syntax)[:64]}")
+        raise OtherSyntax(f"bulk data in {contexts.name_of(syntax)[:64]}")
 
 
 def _bulk(parts: Sequence[Aside]) -> Bulk:

@@ -13,7 +13,7 @@ from pacs import header, part10
 from pacs.elements import Scanner
 from pacs.header import Header
 from pacs.part10 import Head
-from storage.base.errors import Conflict, ImagingError, Malformed, NotSupported, Unavailable
+from storage.base.errors import Conflict, ImagingError, Malformed, Unavailable
 from viewer_api import media
 from viewer_api.dicomweb.receipts import Failure, Receipt, Stored
 from viewer_api.dicomweb.receiving import Receiving
@@ -105,7 +105,7 @@ class _Body:
 def _check_type(part: Part) -> None:
     content_type = part.headers.get("content-type")
     if content_type and media.parse(content_type).essence != media.DICOM:
-        raise NotSupported(f"a part of another type than {media.DICOM}")
+        raise Malformed(f"a part of another type than {media.DICOM}")
 
 
 def _head(body: _Body) -> Head:

@@ -22,6 +22,11 @@ from viewer_api import media
 from viewer_api.media import Offer
 from viewer_api.problems import RETRY_AFTER_S
 
+
+class OtherSyntax(NotSupported):
+    """Pixel data in a transfer syntax that is not taken."""
+
+
 # PS3.18 Table I.2-2 and PS3.4 Table B.2-1
 REASONS: Final[Mapping[type[ImagingError], int]] = {
     Unavailable: 0xA700,  # Refused out of Resources
@@ -29,6 +34,7 @@ REASONS: Final[Mapping[type[ImagingError], int]] = {
     Malformed: 0xC000,  # Error: Cannot understand
     NotPermitted: 0x0124,  # Refused: Not Authorized
     NotSupported: 0x0122,  # Refused: SOP Class not supported
+    OtherSyntax: 0xC122,  # Referenced Transfer Syntax not supported
 }
 OFFERS: Final = (Offer(media.DICOM_JSON), Offer(media.JSON), Offer(media.DICOM_XML))
 COERCED: Final = 0xB000

@@ -20,7 +20,7 @@ from viewer_api.dicomweb.receipts import Receipt
 from viewer_api.dicomweb.receiving import Receiving
 from viewer_api.media import MediaType
 from viewer_api.multipart import Part
-from viewer_api.problems import UnsupportedMediaType
+from viewer_api.problems import UnsupportedCoding, UnsupportedMediaType
 
 router = APIRouter(
     prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.STORE))]
@@ -71,7 +71,7 @@ def _content_type(request: Request) -> tuple[str, MediaType]:
     """Return what the body is made of, and its Content-Type."""
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
-        raise UnsupportedMediaType("a body with a Content-Encoding; send it as it is")
+        raise UnsupportedCoding("a body with a Content-Encoding; send it as it is")
     try:
         content_type = media.parse(request.headers.get("content-type", ""))
     except Malformed as error:

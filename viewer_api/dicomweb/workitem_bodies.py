@@ -9,7 +9,7 @@ from fastapi import Request
 from pacs import composing, contexts, dicom_json, dicom_xml
 from storage.base.errors import Malformed
 from viewer_api import deps, media, uploads
-from viewer_api.problems import UnsupportedMediaType
+from viewer_api.problems import UnsupportedCoding, UnsupportedMediaType
 
 Json = Mapping[str, Any]
 
@@ -51,7 +51,7 @@ def read_optional(request: Request) -> Json | None:
 
 def _kind(request: Request) -> str:
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("a body with a Content-Encoding; send it as it is")
+        raise UnsupportedCoding("a body with a Content-Encoding; send it as it is")
     taken = f"a workitem is taken as {', '.join(TAKEN)}"
     try:
         kind = media.parse(request.headers.get("content-type", "")).essence

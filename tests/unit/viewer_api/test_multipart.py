@@ -69,6 +69,7 @@ def test_body_that_nobody_reads_is_skipped() -> None:
         (b"--b\r\n\r\none\r\n--b\r\n\r\ntwo", "inside part 2"),
         (b"--b\r\n\r\none\r\n--b", "behind part 1"),
         (b"--bb\r\n\r\none\r\n--bb--", "behind the boundary of part 1"),
+        (b"--b\nContent-Type: a/b\n\n" + b"x" * 5000, "no CR LF"),
         (b"--b\r\nno colon\r\n\r\none\r\n--b--", "colon"),
     ],
 )
