@@ -43,12 +43,12 @@ class Planned:
 
 
 @pytest.fixture(scope="module")
-def filled(session_engine: Engine) -> Iterator[Engine]:
-    with session_engine.begin() as connection:
+def filled(session_engine: Engine, cleaner: Engine) -> Iterator[Engine]:
+    with cleaner.begin() as connection:
         connection.exec_driver_sql("TRUNCATE patients CASCADE")
-    fill(session_engine, STUDIES)
+    fill(cleaner, STUDIES)
     yield session_engine
-    with session_engine.begin() as connection:
+    with cleaner.begin() as connection:
         connection.exec_driver_sql("TRUNCATE patients CASCADE")
 
 
