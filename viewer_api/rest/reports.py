@@ -125,7 +125,7 @@ def list_reports(
     named = search.study_instance_uid or search.accession_number or search.order_id
     if named and found:  # somebody looks for this one patient
         noting.note(request, session, Kind.LIST, *(_of(session, one) for one in found))
-    else:
+    elif wanted.issued:  # a reading room looks every few seconds
         noting.note(request, session, Kind.LIST, {"details": {"count": len(found)}})
     return [report_views.view(session, one, caller, flags=False) for one in found]
 
