@@ -36,7 +36,9 @@ def consider(session: Session, study_instance_uid: str, now: datetime, zone: tzi
     """
     locks.lock_studies(session, [study_instance_uid])
     row = rows.row(session, study_instance_uid)
-    if rejections.is_wrong_entry(session, study_instance_uid):
+    if row.standing != Standing.SET_ASIDE and rejections.is_wrong_entry(
+        session, study_instance_uid
+    ):
         _take_away(session, row, now, zone)
         return Standing(row.standing)
     if row.standing == Standing.REJECTED:

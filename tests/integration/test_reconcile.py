@@ -474,6 +474,17 @@ def test_other_rejections_leave_the_study_with_its_order(
     assert hospital.states()[0] == "COMPLETED"
 
 
+def test_study_that_a_person_set_aside_stays_so_when_it_is_rejected(hospital: Hospital) -> None:
+    hospital.store()
+    hospital.follow()
+    hospital.do(Action.SET_ASIDE)
+
+    rejected(hospital, "1", "2")
+    hospital.follow(QUIET)
+
+    assert hospital.show().standing is Standing.SET_ASIDE
+
+
 def test_reported_order_keeps_its_rejected_study_for_a_person(hospital: Hospital) -> None:
     told_done(hospital)
     with transaction(hospital.engine) as session:
