@@ -421,6 +421,25 @@ def test_bulk_data_is_where_the_metadata_say(held: Held, client: httpx.Client) -
         assert single.content == content == value
 
 
+def test_broken_object_keeps_no_other_bulk_data_away(
+    shared_http_node: HttpNode, client: httpx.Client
+) -> None:
+    sound = ct_slice()
+    short = ct_slice(StudyInstanceUID=sound.StudyInstanceUID, InstanceNumber=1)
+    short.PixelData = short.PixelData[:-8]
+    shared_http_node.put(short, sound)
+
+    alone = client.get(path(short, "/bulkdata"))
+    [(headers, content)] = multipart_parts(
+        client.get(f"/dicom-web/studies/{sound.StudyInstanceUID}/pixeldata")
+    )
+
+    assert alone.status_code == 406
+    assert "need" in alone.json()["detail"]
+    assert sound.SOPInstanceUID in headers["content-location"]
+    assert content == sound.PixelData
+
+
 @pytest.mark.parametrize("level", ["study", "series", "instance"])
 @pytest.mark.parametrize("rest", ["/bulkdata", "/pixeldata"])
 def test_bulk_data_of_every_level_say_where_they_belong(

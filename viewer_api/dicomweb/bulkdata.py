@@ -1,5 +1,6 @@
 """WADO-RS, bulk data (PS3.18 10.4.1.1.5): the binary values that metadata point to."""
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,8 @@ from viewer_api.dicomweb.frames import Form, Source
 from viewer_api.multipart import Part
 from viewer_api.places import Series
 
+log = logging.getLogger(__name__)
+
 router = APIRouter(
     prefix=deps.DICOMWEB, tags=["DICOMweb"], dependencies=[Depends(deps.may(Action.RETRIEVE))]
 )
@@ -26,6 +29,7 @@ router = APIRouter(
 PIXEL_DATA: Final = "7FE00010"
 PIXELS: Final = frozenset({PIXEL_DATA, "7FE00008", "7FE00009"})
 PIECE: Final = 1 << 20
+_AS_STORED: Final = Form(multipart=True, media_type=media.OCTET_STREAM, as_stored=True)
 _AS_IT_LIES: Final = frozenset(contexts.TRANSFER_SYNTAXES) - {
     contexts.EXPLICIT_VR_BIG_ENDIAN,
     contexts.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -145,7 +149,7 @@ def _every(
         return unchanged
     boundary = etag.strip('"')
     node = deps.parts(request)
-    parts = (part for one in entries for part in _values_of(node, one, url, accept, tags))
+    parts = _at_least_one(_values(node, entries, url, accept, tags))
     return contents.streamed(
         multipart.write(parts, boundary),
         None,
@@ -159,23 +163,47 @@ def _forms(accept: str, entry: Entry) -> Iterator[Form]:
     return (form for form in forms if form.multipart)
 
 
-def _values_of(
-    parts: Parts, entry: Entry, url: str, accept: str, tags: Collection[str] | None
-) -> Iterator[Part]:
-    as_stored = Form(multipart=True, media_type=media.OCTET_STREAM, as_stored=True)
-    form = next(_forms(accept, entry), as_stored)
-    [told] = metadata.decoded(parts, [Series([entry])], url)
-    for uri in _uris(told):
-        path = uri.partition("/bulkdata/")[2]
-        if tags is not None and path not in tags:
-            continue
-        try:
-            bulk = _bulk(parts, entry, path, form)
-        except (NotSupported, Malformed):
-            bulk = _bulk(parts, entry, path, as_stored)
-        headers = {"Content-Type": bulk.part_type, "Content-Location": uri}
-        for value in bulk.values:
-            yield Part(headers, value)
+def _values(
+    parts: Parts, entries: Sequence[Entry], url: str, accept: str, tags: Collection[str] | None
+) -> Iterator[Part | NotSupported]:
+    """Yield a part for each value, or why there is none: a broken object keeps no other away."""
+    for entry in entries:
+        form = next(_forms(accept, entry), _AS_STORED)
+        [told] = metadata.decoded(parts, [Series([entry])], url)
+        for uri in _uris(told):
+            path = uri.partition("/bulkdata/")[2]
+            if tags is not None and path not in tags:
+                continue
+            try:
+                with contents.content_of(entry.stored):
+                    bulk = _given(parts, entry, path, form)
+            except NotSupported as reason:
+                yield reason
+                continue
+            headers = {"Content-Type": bulk.part_type, "Content-Location": uri}
+            for value in bulk.values:
+                yield Part(headers, value)
+
+
+def _given(parts: Parts, entry: Entry, path: str, form: Form) -> Bulk:
+    try:
+        return _bulk(parts, entry, path, form)
+    except (NotSupported, Malformed):
+        return _bulk(parts, entry, path, _AS_STORED)
+
+
+def _at_least_one(values: Iterator[Part | NotSupported]) -> Iterator[Part]:
+    """Yield the parts; when there are none, raise why."""
+    found, refusal = False, None
+    for one in values:
+        if isinstance(one, Part):
+            found = True
+            yield one
+        else:
+            log.warning("bulk_data_left_out", extra={"reason": str(one)})
+            refusal = refusal or one
+    if refusal is not None and not found:
+        raise refusal
 
 
 def _uris(dataset: Mapping[str, Any]) -> Iterator[str]:
