@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from sqlalchemy import ColumnElement, or_, select, text, update
 
@@ -234,7 +235,7 @@ def configure(
     """
     values: dict[str, Any] = {}
     if hook_url is not None:
-        if hook_url and (len(hook_url) > LONGEST or not _URL.fullmatch(hook_url)):
+        if hook_url and (len(hook_url) > LONGEST or not _is_url(hook_url)):
             raise Malformed("the URL of a station's hook begins with https:// or http://")
         values["hook_url"] = hook_url
     if look_ups_a_day is not None:
@@ -249,6 +250,13 @@ def _set(session: Session, code: str, **values: object) -> Station:
         setattr(row, name, value)
     session.flush()
     return get(session, station.id)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return _URL.fullmatch(text) is not None and urlsplit(text).port != 0
+    except ValueError:  # a port that is none
+        return False
 
 
 def _lock(session: Session) -> None:

@@ -210,7 +210,7 @@ def test_key_images_become_selections_that_are_read_again(room: Room) -> None:
     report = room.open()
     path = f"{REPORTS}/{report['uid']}/key-images"
     kept = room.reader.put(path, json=[chosen(room, for_provider=True), chosen(room)]).json()
-    assert kept == room.viewer.get(path).json()
+    assert kept == room.head.get(path).json()
     assert [one["for_provider"] for one in kept] == [True, False]
 
     room.reader.delete(f"{REPORTS}/{report['uid']}/lock")
@@ -260,3 +260,21 @@ def test_key_images_of_a_claimed_report_are_left_alone(room: Room) -> None:
     path = f"{REPORTS}/{room.open()['uid']}/key-images"
 
     assert room.head.put(path, json=[chosen(room)]).status_code == 409
+
+
+def test_viewer_sees_key_images_of_what_was_issued_only(room: Room) -> None:
+    report = room.open()
+    path = f"{REPORTS}/{report['uid']}/key-images"
+    room.reader.put(path, json=[chosen(room, label="u ác tính")])
+    room.reader.delete(f"{REPORTS}/{report['uid']}/lock")
+
+    draft = [room.viewer.get(one).status_code for one in (path, f"{path}/received")]
+    signed = room.act(room.head, "approve", report).json()
+    issued = room.viewer.get(path)
+    asked = room.act(room.head, "request_retraction", signed, reason="Nhầm").json()
+    room.act(room.other_head, "retract", asked)
+
+    assert draft == [404, 404]
+    assert [one["label"] for one in issued.json()] == ["u ác tính"]
+    assert room.viewer.get(path).status_code == 403
+    assert room.head.get(path).status_code == 200

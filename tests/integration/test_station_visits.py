@@ -20,7 +20,7 @@ from storage.access.sealing import Seal, seal_of
 from storage.access.station_users import NewPerson, StationRole
 from storage.audit.model import Kind, Outcome
 from storage.base.clock import utc_now
-from storage.base.errors import Conflict, StoreUnavailable
+from storage.base.errors import Conflict, Malformed, StoreUnavailable
 from storage.db.engine import transaction
 from tests.fixtures.stations import API, Province
 
@@ -550,3 +550,9 @@ def test_node_with_another_key_lets_nobody_in_and_enters_nobody(desk: Desk) -> N
     assert answer.status_code == 503
     with pytest.raises(Conflict, match="SEALING_KEY"), transaction(node.engine) as session:
         station_users.add(session, replace(LAN, name="hoa"), other)
+
+
+@pytest.mark.parametrize("url", ["http://h:99999/x", "http://h:x/", "ftp://h/", "http://u@h/"])
+def test_hook_that_cannot_be_called_is_refused(desk: Desk, url: str) -> None:
+    with pytest.raises(Malformed), transaction(desk.province.engine) as session:
+        stations.configure(session, CODE, hook_url=url)
