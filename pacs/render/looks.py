@@ -62,6 +62,8 @@ class Look:
     palette: tuple[Table, Table, Table] | None = None
     presentation: Table | None = None
     """The presentation LUT, of a presentation state."""
+    tint: tuple[Table, Table, Table] | None = None
+    """The colours for all levels, of a pseudo-color presentation state (PS3.4 N.2.2)."""
 
 
 def look_of(header: Header, image: ImagePixel) -> Look:
@@ -91,7 +93,7 @@ def look_of(header: Header, image: ImagePixel) -> Look:
         inverse=inverse,
         padding=_padding(header, image),
         floating=image.bits_allocated > 16 and not header.text(frames.PIXEL_REPRESENTATION),  # noqa: PLR2004
-        palette=_palette(header) if photometric == "PALETTE COLOR" else None,
+        palette=palette(header) if photometric == "PALETTE COLOR" else None,
     )
 
 
@@ -175,7 +177,14 @@ def _is_signed(header: Header) -> bool:
     return header.text(frames.PIXEL_REPRESENTATION) == "1"
 
 
-def _palette(header: Header) -> tuple[Table, Table, Table]:
+def palette(header: Header) -> tuple[Table, Table, Table]:
+    """Read the tables of red, green and blue (PS3.3 C.7.6.3.1.5).
+
+    Raises
+    ------
+    Malformed
+        One of them is not there, or cannot be read.
+    """
     tables = []
     for descriptor, data, segmented in _PALETTE:
         if header.value(data):

@@ -60,6 +60,8 @@ def picture(look: Look, pixels: bytes, photometric: str, options: Options) -> Im
         raise NotSupported(f"{image.samples} samples per pixel")
     elif look.palette is not None:
         drawn = _from_palette(look, _stored(look, pixels))
+    elif look.tint is not None:
+        drawn = Image.fromarray(_tinted(look, pixels))
     else:
         drawn = Image.fromarray(_grey(look, pixels, options.window))
     return shown(drawn, options.viewport)
@@ -87,12 +89,17 @@ def _grey(look: Look, pixels: bytes, window: Window | None) -> Bytes:
         if chosen is None and look.voi is None:
             chosen = full_window(look, (pixels,))
         return np.take(_table(look, chosen), codes)
+    return _presented(_wide_levels(look, pixels, window or look.window), look)
+
+
+def _wide_levels(look: Look, pixels: bytes, window: Window | None) -> _Floats:
+    """Return the levels of cells of 32 or 64 bits."""
     values = _wide(look, pixels) * look.slope + look.intercept
-    chosen = window or look.window or _spanning(values[np.isfinite(values)])
+    chosen = window or _spanning(values[np.isfinite(values)])
     if look.floating and chosen.function == "LINEAR":
         # C.11.2.1.2.1 counts whole values, which there are none of here
         chosen = replace(chosen, function="LINEAR_EXACT")
-    return _presented(_windowed(values, chosen), look)
+    return _windowed(values, chosen)
 
 
 def _codes(look: Look, pixels: bytes) -> npt.NDArray[np.unsignedinteger[Any]]:
@@ -136,14 +143,17 @@ def _values(look: Look) -> npt.NDArray[np.int64]:
 @lru_cache(maxsize=_KEPT_TABLES)
 def _table(look: Look, window: Window | None) -> Bytes:
     """Return the grey level of every cell: the whole pipeline, made once."""
+    return _presented(_levels(look, window), look)
+
+
+def _levels(look: Look, window: Window | None) -> _Floats:
+    """Return the level of every cell, 0 to 1, behind the VOI LUT."""
     values = _modality(look, _values(look))
     if window is not None:
-        levels = _windowed(values, window)
-    elif look.voi is not None:
-        levels = _looked_up(values, look.voi) / ((1 << look.voi.bits) - 1)
-    else:
-        levels = _windowed(values, _spanning(values))
-    return _presented(levels, look)
+        return _windowed(values, window)
+    if look.voi is not None:
+        return _looked_up(values, look.voi) / ((1 << look.voi.bits) - 1)
+    return _windowed(values, _spanning(values))
 
 
 def _modality(look: Look, values: npt.NDArray[Any]) -> _Floats:
@@ -232,18 +242,44 @@ def _wide(look: Look, pixels: bytes) -> npt.NDArray[np.float64]:
 # Colour
 
 
+def _tinted(look: Look, pixels: bytes) -> Bytes:
+    """Return a frame in the colours of its levels."""
+    if look.image.bits_allocated <= 16:  # noqa: PLR2004 - what a table is made for
+        return np.take(_tints(look), _codes(look, pixels), axis=0)
+    return _coloured(look, _wide_levels(look, pixels, look.window))
+
+
+@lru_cache(maxsize=_KEPT_TABLES)
+def _tints(look: Look) -> Bytes:
+    """Return the colour of every cell."""
+    return _coloured(look, _levels(look, look.window))
+
+
+def _coloured(look: Look, levels: _Floats) -> Bytes:
+    """Return the colours of levels: the entries of the tables stand for all of 0 to 1."""
+    known = np.clip(np.nan_to_num(levels), 0.0, 1.0)
+    shades = [_shades(table) for table in look.tint or ()]
+    places = (np.rint(known * (len(one) - 1)).astype(np.int64) for one in shades)
+    return np.stack([np.take(*both) for both in zip(shades, places, strict=True)], axis=-1)
+
+
 def _from_palette(look: Look, values: npt.NDArray[np.int64]) -> Image.Image:
     if look.palette is None:
         raise NotSupported("PALETTE COLOR without a palette")
     planes = []
     for table in look.palette:
-        entries = np.asarray(table.entries, dtype=np.uint32)
-        most = max(1, (1 << table.bits) - 1, int(entries.max(initial=0)))
-        if table.bits == 16 and most == 65535 and int(entries.max(initial=0)) <= 255:  # noqa: PLR2004
-            most = 255  # entries of 8 bits in words of 16, against the section
-        levels = (entries * 255 // most).astype(np.uint8)
+        levels = _shades(table)
         planes.append(np.take(levels, np.clip(values - table.first, 0, len(levels) - 1)))
     return Image.fromarray(np.dstack(planes))
+
+
+def _shades(table: Table) -> Bytes:
+    """Return the entries of a table of one colour in 8 bits."""
+    entries = np.asarray(table.entries, dtype=np.uint32)
+    most = max(1, (1 << table.bits) - 1, int(entries.max(initial=0)))
+    if table.bits == 16 and most == 65535 and int(entries.max(initial=0)) <= 255:  # noqa: PLR2004
+        most = 255  # entries of 8 bits in words of 16, against the section
+    return (entries * 255 // most).astype(np.uint8)
 
 
 def _colour(look: Look, pixels: bytes, photometric: str) -> Image.Image:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pacs import contexts, header
 from pacs.header import Header
-from pacs.render import colours, groups, trees
+from pacs.render import colours, groups, looks, trees
 from pacs.render.looks import Look, Table, usable_window
 from pacs.render.options import Window
 from pacs.render.shapes import MAX_POINTS, SHAPES
@@ -20,6 +20,9 @@ from storage.base.errors import Malformed, NotSupported
 
 GREYSCALE: Final = "1.2.840.10008.5.1.4.1.1.11.1"
 COLOUR: Final = "1.2.840.10008.5.1.4.1.1.11.2"
+PSEUDO_COLOUR: Final = "1.2.840.10008.5.1.4.1.1.11.3"
+_OF_GREY: Final = frozenset({GREYSCALE, PSEUDO_COLOUR})
+"""Those that say how grey levels are to be seen."""
 _ALL: Final = "1.2.840.10008.5.1.4.1.1.11."
 MAX_BYTES: Final = 32 << 20
 """Of a presentation state."""
@@ -95,6 +98,8 @@ class Presentation:
     inverse: bool
     table: Table | None
     """The presentation LUT."""
+    tint: tuple[Table, Table, Table] | None
+    """The palette that follows the VOI LUT, of a pseudo-color one."""
     base: Showing
     """What holds for all images."""
     areas: tuple[tuple[Selection, Area], ...]
@@ -120,7 +125,7 @@ class Presentation:
 
     def look(self, base: Look, sop_instance_uid: str, number: int) -> Look:
         """Return how the grey levels of a frame are to be seen."""
-        if self.sop_class_uid != GREYSCALE or base.image.samples > 1 or base.palette:
+        if self.sop_class_uid not in _OF_GREY or base.image.samples > 1 or base.palette:
             return base
         voi = next((v for v in self.vois if _holds(v.images, sop_instance_uid, number)), None)
         look = replace(
@@ -132,6 +137,7 @@ class Presentation:
             voi=voi.table if voi else None,
             inverse=self.inverse,
             presentation=self.table,
+            tint=self.tint,
         )
         if look.window is None and look.voi is None and not look.floating:
             return replace(look, window=_full_range(look))
@@ -174,12 +180,14 @@ def read(dataset: bytes, transfer_syntax_uid: str) -> Presentation:
     """
     tree = trees.read(dataset, transfer_syntax_uid)
     uid = tree.text("SOPClassUID")
-    if uid not in {GREYSCALE, COLOUR}:
+    if uid not in {*_OF_GREY, COLOUR}:
         raise NotSupported(f"a {contexts.name_of(uid).removesuffix(' Storage')} is not applied")
     found = header.scan(dataset, transfer_syntax_uid)
     layers = dict(_layers(tree))
     planes = overlays(found)
     modality = tree.item("ModalityLUTSequence")
+    # a pseudo-color one has a palette where others have a presentation LUT (PS3.3 A.33.3)
+    plain = uid != PSEUDO_COLOUR
     lut = tree.item("PresentationLUTSequence")
     return Presentation(
         uid,
@@ -188,8 +196,9 @@ def read(dataset: bytes, transfer_syntax_uid: str) -> Presentation:
         tree.number("RescaleIntercept") or 0.0,
         _table(modality),
         tuple(_vois(tree)),
-        inverse=tree.text("PresentationLUTShape") == "INVERSE",
-        table=_table(lut),
+        inverse=plain and tree.text("PresentationLUTShape") == "INVERSE",
+        table=_table(lut) if plain else None,
+        tint=None if plain else looks.palette(found),
         base=Showing(
             rotation=_rotation(tree),
             flipped=tree.text("ImageHorizontalFlip") == "Y",

@@ -17,6 +17,7 @@ from tests.fixtures.presentation_states import (
     item,
     layer,
     presentation_state,
+    pseudo_colours,
     reference,
 )
 
@@ -112,6 +113,24 @@ def test_an_image_is_seen_by_the_state_that_is_named(client, image, state):
     apart = np.abs(made.astype(int) - expected)
     apart[:, 13:16] = 0
     assert apart.max() <= 1
+
+
+def test_a_pseudo_color_state_colours_the_levels(client, shared_http_node):
+    image = ct_slice(WindowCenter=40, WindowWidth=10)
+    cells = np.arange(600, dtype="<u2").reshape(20, 30)
+    set_pixels(image, cells)
+    steps = [(0, 0, 0x8000), (0xFFFF, 0, 0), (0, 0xFFFF, 0), (0xFFFF, 0xFFFF, 0xFFFF)]
+    window = item(WindowCenter=300, WindowWidth=600, VOILUTFunction="LINEAR_EXACT")
+    state = presentation_state(image, **pseudo_colours(*steps), SoftcopyVOILUTSequence=[window])
+    shared_http_node.put(image, state)
+
+    made = seen(client.get(f"{path(image)}/rendered", params=named(state), headers=PNG))
+
+    palette = np.asarray(steps) * 255 // 65535
+    expected = palette[np.rint(cells / 600 * 3).astype(int)]
+    apart = np.any(made != expected, axis=-1)
+    assert made.shape == (20, 30, 3)
+    assert apart.sum() <= 3  # where a level lies between two entries
 
 
 def test_a_state_is_rendered_as_its_images(client, image, state):

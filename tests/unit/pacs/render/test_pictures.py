@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from pacs import frames, header
 from pacs.render import looks, pictures
-from pacs.render.looks import Look
+from pacs.render.looks import Look, Table
 from pacs.render.options import Options, Viewport, Window
 from storage.base.errors import Malformed, NotSupported
 from tests.fixtures.dicom_files import ct_slice, encode
@@ -194,6 +195,23 @@ def test_a_palette_is_looked_up():
     dataset = palette([3, 1, 16], **{"": [0, 0x8000, 0xFFFF]})
 
     assert drawn(dataset)[0].tolist() == [[v] * 3 for v in (0, 0, 127, 255)]
+
+
+@pytest.mark.parametrize("kind", ["<u1", "<u2", "<i2", "<u4"])
+@pytest.mark.parametrize("count", [2, 5, 256, 1000])
+def test_the_colours_of_a_state_stand_for_all_levels(kind, count):
+    values = (np.arange(64).reshape(8, 8) - (32 if kind == "<i2" else 0)).astype(kind)
+    window = Window(float(values.min()) + 31.5, 63.0, "LINEAR_EXACT")
+    entries = np.random.default_rng(count).integers(0, 1 << 16, (3, count))
+    entries[:, 0] = 65535
+    red, green, blue = (Table(0, tuple(one.tolist()), 16) for one in entries)
+    seen = replace(look(image(values)), window=window, tint=(red, green, blue))
+
+    made = pictures.picture(seen, values.tobytes(), "MONOCHROME2", Options())
+
+    places = np.rint((values.astype(float) - values.min()) / 63 * (count - 1)).astype(int)
+    assert made.mode == "RGB"
+    assert (np.asarray(made) == (entries[:, places] // 257).transpose(1, 2, 0)).all()
 
 
 def test_a_segmented_palette_is_expanded():

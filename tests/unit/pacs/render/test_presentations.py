@@ -2,7 +2,11 @@ import msgspec
 import numpy as np
 import pytest
 from pydicom import DataElement, Dataset
-from pydicom.uid import ColorSoftcopyPresentationStateStorage, generate_uid
+from pydicom.uid import (
+    ColorSoftcopyPresentationStateStorage,
+    PseudoColorSoftcopyPresentationStateStorage,
+    generate_uid,
+)
 
 from pacs import contexts, header
 from pacs.frames import ImagePixel
@@ -20,6 +24,7 @@ from tests.fixtures.presentation_states import (
     item,
     layer,
     presentation_state,
+    pseudo_colours,
     reference,
 )
 
@@ -168,6 +173,25 @@ def test_a_colour_state_leaves_the_levels_alone():
     found = read(SOPClassUID=ColorSoftcopyPresentationStateStorage)
 
     assert found.look(BASE, UID, 1) == BASE
+
+
+def test_a_pseudo_color_state_has_a_palette_behind_its_window():
+    coloured = pseudo_colours((0, 0, 0), (0xFFFF, 0, 0), (0xFFFF, 0xFFFF, 0))
+
+    look = read(
+        **coloured,
+        PresentationLUTShape="INVERSE",
+        SoftcopyVOILUTSequence=[item(WindowCenter=1, WindowWidth=10)],
+    ).look(BASE, UID, 1)
+
+    assert look.tint is not None
+    assert [one.entries for one in look.tint] == [(0, 65535, 65535), (0, 0, 65535), (0, 0, 0)]
+    assert (look.window, look.inverse, look.presentation) == (Window(1, 10), False, None)
+
+
+def test_a_pseudo_color_state_without_a_palette_is_broken():
+    with pytest.raises(Malformed):
+        read(SOPClassUID=PseudoColorSoftcopyPresentationStateStorage)
 
 
 @pytest.mark.parametrize(
