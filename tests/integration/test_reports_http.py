@@ -218,6 +218,11 @@ def test_administrator_registers_who_signs(room: Room) -> None:
 
     assert faulty.json()["errors"][0]["pointer"] == "/name"
     assert "BS09" in [one["code"] for one in room.admin.get(path).json()]
+    entries = room.admin.get("/api/v1/audit").json()
+    details = [one["details"] for one in entries if one["kind"] == "registry"]
+    assert details == [
+        {"what": "practitioner", "code": "BS09", "may_approve": True, "caller": ""}
+    ], "who gives the right to approve stands in the journal"
 
 
 def test_letterhead_stands_on_the_next_paper(room: Room) -> None:

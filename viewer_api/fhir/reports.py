@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator, Mapping
+from datetime import tzinfo
 from typing import Final
 
 from ris.listing import people
@@ -68,7 +69,7 @@ def render(report: Issued, context: Context) -> Json:
             datatypes.reference("ImagingStudy", one) for one in report.study_instance_uids
         ],
         result=[{"reference": f"#{one['id']}"} for one in observations],
-        conclusion=_conclusion(content) if content else None,
+        conclusion=_conclusion(content, context.zone) if content else None,
         conclusionCode=[context.naming.concept(one) for one in content.diagnoses]
         if content
         else None,
@@ -105,8 +106,11 @@ def _who(one: Practitioner, context: Context) -> Json:
     return {**shown, "display": named}
 
 
-def _conclusion(content: Content) -> str:
-    added = (f"[{one.added_at:%Y-%m-%d}] {one.author}: {one.text}" for one in content.addenda)
+def _conclusion(content: Content, zone: tzinfo) -> str:
+    added = (
+        f"[{one.added_at.astimezone(zone):%Y-%m-%d}] {one.author}: {one.text}"
+        for one in content.addenda
+    )
     return "\n".join(part for part in (content.impression, *added) if part.strip())
 
 

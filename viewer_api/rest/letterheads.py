@@ -2,15 +2,17 @@
 
 from dataclasses import asdict
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import Base64Bytes, BaseModel, ConfigDict
 
 from pacs import reporting
 from ris.reports import documents
 from ris.reports.paper.model import Letterhead
 from storage.access.tokens import Action
+from storage.audit.model import Kind
 from viewer_api import deps
 from viewer_api.deps import Transaction
+from viewer_api.rest import noting
 
 router = APIRouter(
     prefix="/api/v1/letterhead",
@@ -43,10 +45,13 @@ def get_letterhead(session: Transaction) -> LetterheadTexts:
 
 
 @router.put("")
-def put_letterhead(session: Transaction, body: LetterheadTexts) -> LetterheadTexts:
+def put_letterhead(
+    request: Request, session: Transaction, body: LetterheadTexts
+) -> LetterheadTexts:
     """Change the letterhead; papers that were signed keep theirs."""
     given = Letterhead(**dict(body))  # a dump would have the logo in base64
     reporting.check_letterhead(given)
+    noting.note(request, session, Kind.REGISTRY, {"details": {"what": "letterhead"}})
     return _shown(documents.put_letterhead(session, given))
 
 

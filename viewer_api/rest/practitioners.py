@@ -2,14 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict
 
 from ris.reports import practitioners
 from ris.reports.model import Practitioner
 from storage.access.tokens import Action
+from storage.audit.model import Kind
 from viewer_api import deps
 from viewer_api.deps import Transaction
+from viewer_api.rest import noting
 
 router = APIRouter(
     prefix="/api/v1/practitioners",
@@ -42,10 +44,17 @@ def list_practitioners(session: Transaction) -> list[Practitioner]:
 
 @router.put("/{code}")
 def put_practitioner(
-    session: Transaction, code: Annotated[str, Path(max_length=64)], body: PractitionerRequest
+    request: Request,
+    session: Transaction,
+    code: Annotated[str, Path(max_length=64)],
+    body: PractitionerRequest,
 ) -> Practitioner:
     """Register a person, or change one."""
     person = Practitioner(
         code, body.name, body.qualification, body.licence_number, body.may_approve
     )
-    return practitioners.put(session, person, body.caller, body.credential)
+    kept = practitioners.put(session, person, body.caller, body.credential)
+    told = {"what": "practitioner", "code": kept.code, "may_approve": kept.may_approve}
+    details = {**told, "caller": body.caller or ""}
+    noting.note(request, session, Kind.REGISTRY, {"details": details})
+    return kept
