@@ -1,50 +1,37 @@
 """The one search that C-FIND and QIDO-RS share.
 
 Hierarchical and relational queries are the same here: a unique key of an upper
-level that is not given is universal. Answers come in a fixed order, so a page
-continues behind the last answer of the one before, however deep:
-
-    PATIENT   folded name, then the order of arrival
-    STUDY     study date and time, latest first
-    SERIES    the order of studies, then series number
-    IMAGE     the order of series, then instance number
+level that is not given is universal. Answers come in a fixed order
+(`storage.archive.positions`), so a page continues behind the last answer of the one
+before, however deep.
 
 A query whose keys no index finds (``*A*`` alone) walks the studies, latest first, in
 statements that look at a bounded number of them each, however few match.
 """
 
-import base64
-import binascii
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     FromClause,
     RowMapping,
     Select,
-    Tuple,
-    and_,
     any_,
     func,
     literal,
-    or_,
     select,
-    tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
-from storage.archive import custom, custom_matching, custom_rows, matching, tables
+from storage.archive import custom, custom_matching, custom_rows, matching, positions, tables
 from storage.archive.attributes import Attribute, Matching, visible
 from storage.archive.matching import Condition, Reach
 from storage.archive.model import Custom, Level, Match, Page, Query
-from storage.archive.tables import INSTANCE_NUMBER, LAST_NUMBER, SERIES_NUMBER
-from storage.base.errors import Malformed
+from storage.archive.positions import Position
 from storage.db.engine import Engine, Session, transaction
 
 PAGE: Final = 200
@@ -55,44 +42,14 @@ LAST_SPAN: Final = 50_000
 FEW: Final = 1_000
 """As many studies (or patients) are fetched one by one and sorted."""
 
-Position = tuple[str | int, ...]
-"""The place of an answer in the order of its level."""
-
 _patients, _studies = tables.patients.c, tables.studies.c
 _series, _instances = tables.series.c, tables.instances.c
 
-_STUDY_ORDER: Final = (_studies.study_date, _studies.study_time_key, _studies.id)
-_PATIENT_ORDER: Final = (_patients.patient_name_key, _patients.id)
-_SERIES_ORDER: Final = (SERIES_NUMBER, _series.id)
-_INSTANCE_ORDER: Final = (INSTANCE_NUMBER, _instances.id)
-
-_LAST_ID: Final = 2**63 - 1
-_BEHIND: Final[Mapping[Level, Position]] = {
-    Level.PATIENT: (),
-    Level.STUDY: (),
-    Level.SERIES: (LAST_NUMBER, _LAST_ID),
-    Level.IMAGE: (LAST_NUMBER, _LAST_ID, LAST_NUMBER, _LAST_ID),
-}
-"""Completes the place of a study to the place behind everything in it."""
-_ORDER: Final[Mapping[Level, tuple[ColumnElement[Any], ...]]] = {
-    Level.PATIENT: _PATIENT_ORDER,
-    Level.STUDY: _STUDY_ORDER,
-    Level.SERIES: (*_STUDY_ORDER, *_SERIES_ORDER),
-    Level.IMAGE: (*_STUDY_ORDER, *_SERIES_ORDER, *_INSTANCE_ORDER),
-}
 _PATIENT_COUNTS: Final = (
     "NumberOfPatientRelatedStudies",
     "NumberOfPatientRelatedSeries",
     "NumberOfPatientRelatedInstances",
 )
-
-
-_EXAMPLE: Final[Mapping[Level, Position]] = {
-    Level.PATIENT: ("", 0),
-    Level.STUDY: ("", "", 0),
-    Level.SERIES: ("", "", 0, 0, 0),
-    Level.IMAGE: ("", "", 0, 0, 0, 0, 0),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +91,7 @@ def find(
         A key has no value of its VR, or `after` is no `Page.after` of this level.
     """
     search = _read(query)
-    position = _decode(after, query.level) if after else None
+    position = positions.decode(after, query.level) if after else None
     search = _narrowed(session, search)
     if offset:
         position = _skip(session, search, position, offset)
@@ -148,7 +105,7 @@ def find(
         return Page(matches)
     last = found[limit - 1][0] if limit else position
     further, counted = _count_behind(session, search, last, count) if count else (1, False)
-    return Page(matches, _encode(last) if limit and last else None, further, counted)
+    return Page(matches, positions.encode(last) if limit and last else None, further, counted)
 
 
 def iterate(engine: Engine, query: Query, limit: int) -> Iterator[Match]:
@@ -242,7 +199,7 @@ def _narrowed(session: Session, search: _Search) -> _Search:
     """Return the search for the few studies (or patients) that an index finds, if they are few."""
     if search.indexed or not search.probe:
         return search
-    spine = _spine(search.level)[-1]
+    spine = positions.spine(search.level)[-1]
     statement = select(spine).where(*search.probe, *search.walk).limit(FEW + 1)
     ids = session.execute(statement).scalars().all()
     if len(ids) > FEW:
@@ -277,14 +234,17 @@ def _step(
     found = session.execute(statement).mappings().all()
     counts = _count(session, {row[_PATIENT] for row in found}) if search.counts else {}
     rows = [
-        (_place(row, search.level), _match(row, search.level, counts.get(row[_PATIENT], {})))
+        (
+            positions.place_of(row, search.level),
+            _match(row, search.level, counts.get(row[_PATIENT], {})),
+        )
         for row in found
     ]
     if search.custom:
         rows = _with_custom(session, search, rows)
     if len(rows) == wanted:
         return rows, rows[-1][0]
-    return rows, (*edge, *_BEHIND[search.level]) if edge else None
+    return rows, (*edge, *positions.END[search.level]) if edge else None
 
 
 def _wider(span: int) -> int:
@@ -298,7 +258,7 @@ def _skip(
     span = FIRST_SPAN
     while True:
         edge = _edge(session, search, position, span)
-        places = _statement(search, position, edge, _places(search.level))
+        places = _statement(search, position, edge, positions.places(search.level))
         row = session.execute(places.offset(offset - 1).limit(1)).one_or_none()
         if row is not None:
             return tuple(row)
@@ -306,7 +266,7 @@ def _skip(
             return None
         passed = select(func.count()).select_from(places.order_by(None).subquery())
         offset -= session.execute(passed).scalar_one()
-        position = (*edge, *_BEHIND[search.level])
+        position = (*edge, *positions.END[search.level])
         span = _wider(span)
 
 
@@ -315,7 +275,7 @@ def _count_behind(
 ) -> tuple[int, bool]:
     """Return how many answers lie behind `position`, and whether these are all."""
     edge = _edge(session, search, position, LAST_SPAN)
-    places = _statement(search, position, edge, _places(search.level)).order_by(None)
+    places = _statement(search, position, edge, positions.places(search.level)).order_by(None)
     counted = select(func.count()).select_from(places.limit(most + 1).subquery())
     found = session.execute(counted).scalar_one()
     return min(found, most), found <= most and edge is None
@@ -327,10 +287,10 @@ def _edge(
     """Return the place of the last study that the next step looks at, None for all of them."""
     if search.indexed:
         return None
-    order = _spine(search.level)
-    statement = select(*order).where(*search.walk).order_by(*_ordered(order, search.level))
+    order = positions.spine(search.level)
+    statement = select(*order).where(*search.walk).order_by(*positions.along_spine(search.level))
     if position is not None:
-        statement = statement.where(_at_or_behind(search.level, position))
+        statement = statement.where(positions.at_or_behind(search.level, position))
     row = session.execute(statement.offset(span - 1).limit(1)).one_or_none()
     return tuple(row) if row else None
 
@@ -350,7 +310,7 @@ def _statement(
         select(*(columns or _columns(level)))
         .select_from(_joined(level, with_patient=search.of_patient or not columns))
         .where(*search.conditions)
-        .order_by(*_ordered(_ORDER[level], level))
+        .order_by(*positions.in_order(level))
     )
     if level is Level.PATIENT:  # who is shown as another one is not there
         of_his = select(_studies.id).where(_studies.patient_ref == _patients.id)
@@ -359,10 +319,9 @@ def _statement(
     else:
         statement = statement.where(tables.SHOWN[level])
     if position is not None:
-        statement = statement.where(_behind(level, position))
+        statement = statement.where(positions.behind(level, position))
     if edge is not None:
-        spine, last = tuple_(*_spine(level)), _literals(edge)
-        statement = statement.where(spine <= last if level is Level.PATIENT else spine >= last)
+        statement = statement.where(positions.up_to(level, edge))
     return statement
 
 
@@ -379,42 +338,6 @@ def _joined(level: Level, *, with_patient: bool) -> FromClause:
     return joined
 
 
-def _spine(level: Level) -> tuple[Column[Any], ...]:
-    return _PATIENT_ORDER if level is Level.PATIENT else _STUDY_ORDER
-
-
-def _ordered(order: Sequence[ColumnElement[Any]], level: Level) -> Iterator[ColumnElement[Any]]:
-    for column in order:
-        latest_first = level is not Level.PATIENT and column in _STUDY_ORDER
-        yield column.desc() if latest_first else column.asc()
-
-
-def _behind(level: Level, position: Position) -> ColumnElement[bool]:
-    """Compare with the place of the last answer; the first part is one that an index answers."""
-    if level is Level.PATIENT:
-        return tuple_(*_PATIENT_ORDER) > _literals(position)
-    studies, of_study = tuple_(*_STUDY_ORDER), _literals(position[:3])
-    if level is Level.STUDY:
-        return studies < of_study
-    series, of_series = tuple_(*_SERIES_ORDER), _literals(position[3:5])
-    further = [studies < of_study, series > of_series]
-    if level is Level.IMAGE:
-        later = tuple_(*_INSTANCE_ORDER) > _literals(position[5:])
-        further.append(and_(series == of_series, later))
-    return and_(studies <= of_study, or_(*further))
-
-
-def _at_or_behind(level: Level, position: Position) -> ColumnElement[bool]:
-    if level is Level.PATIENT:
-        return tuple_(*_PATIENT_ORDER) > _literals(position)
-    studies, of_study = tuple_(*_STUDY_ORDER), _literals(position[:3])
-    return studies < of_study if level is Level.STUDY else studies <= of_study
-
-
-def _literals(values: Position) -> Tuple:
-    return tuple_(*map(literal, values))
-
-
 _PATIENT: Final = "_patient"
 
 
@@ -425,21 +348,12 @@ def _columns(level: Level) -> tuple[ColumnElement[Any], ...]:
     patient = _patients.id if level is Level.PATIENT else _studies.patient_ref
     return (
         *(matching.column_of(row).label(row.keyword) for row in attributes),
-        *_places(level),
+        *positions.places(level),
         patient.label(_PATIENT),
     )
 
 
-@cache
-def _places(level: Level) -> tuple[ColumnElement[Any], ...]:
-    return tuple(column.label(f"_{index}") for index, column in enumerate(_ORDER[level]))
-
-
 # The answer
-
-
-def _place(row: RowMapping, level: Level) -> Position:
-    return tuple(row[f"_{index}"] for index in range(len(_ORDER[level])))
 
 
 def _match(row: RowMapping, level: Level, counts: Mapping[str, int]) -> Match:
@@ -465,7 +379,7 @@ def _with_custom(
     session: Session, search: _Search, found: list[tuple[Position, Match]]
 ) -> list[tuple[Position, Match]]:
     """Add the values of attributes that an operator added; '' where there is none."""
-    rows = [_row_ids(place) for place, _ in found]
+    rows = [positions.row_ids(place) for place, _ in found]
     ids = {level: [row[level] for row in rows if level in row] for level in custom.LEVELS}
     values = custom_rows.values(session, search.custom, ids)
     return [
@@ -478,15 +392,6 @@ def _with_custom(
         )
         for (place, match), row in zip(found, rows, strict=True)
     ]
-
-
-def _row_ids(place: Position) -> dict[Level, int]:
-    """Return the numbers of the rows of an answer: each level's order ends with one."""
-    return {
-        level: int(place[last])
-        for level, last in zip(custom.LEVELS, (2, 4, 6), strict=True)
-        if last < len(place)
-    }
 
 
 def _count(session: Session, patient_ids: Collection[int]) -> dict[int, dict[str, int]]:
@@ -506,24 +411,3 @@ def _count(session: Session, patient_ids: Collection[int]) -> dict[int, dict[str
         patient: dict(zip(_PATIENT_COUNTS, numbers, strict=True))
         for patient, *numbers in session.execute(statement)
     }
-
-
-# The place of an answer as a text that others hand back
-
-
-def _encode(position: Position) -> str:
-    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
-
-
-def _decode(text: str, level: Level) -> Position:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        position = json.loads(base64.b64decode(padded, altchars="-_", validate=True))
-    except (binascii.Error, ValueError, RecursionError):
-        position = None
-    kinds = [type(value) for value in _EXAMPLE[level]]
-    if not isinstance(position, list) or [type(value) for value in position] != kinds:
-        raise Malformed("after: not the end of a page of this level")
-    if any(isinstance(value, int) and abs(value) > _LAST_ID for value in position):
-        raise Malformed("after: not the end of a page of this level")
-    return tuple(position)
