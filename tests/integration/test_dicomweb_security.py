@@ -37,6 +37,8 @@ REPORTS = "/api/v1/reports"
 REPORT = REPORTS + "/{uid}"
 TEMPLATES = "/api/v1/report-templates"
 RECONCILE = "/api/v1/reconcile"
+REJECTIONS = "/api/v1/rejections"
+REJECTED = REJECTIONS + "/{note}/instances/{instance}"
 READERS = frozenset({ADMIN, RADIOLOGIST, TECHNOLOGIST, VIEWER})
 SENDERS = frozenset({ADMIN, RADIOLOGIST, TECHNOLOGIST})
 WRITERS = frozenset({ADMIN, RADIOLOGIST})
@@ -96,6 +98,14 @@ MATRIX = {
         for place in (STUDY, SERIES, INSTANCE)
         for what in ("bulkdata", "pixeldata")
     },
+    ("GET", REJECTIONS): SENDERS,
+    ("POST", REJECTIONS): SENDERS,
+    ("POST", REJECTIONS + "/preview"): SENDERS,
+    ("GET", REJECTIONS + "/{note}"): SENDERS,
+    ("GET", REJECTIONS + "/{note}/instances"): SENDERS,
+    ("GET", REJECTED): SENDERS,
+    ("GET", REJECTED + "/preview"): SENDERS,
+    ("POST", REJECTIONS + "/{note}/restore"): SENDERS,
     ("GET", STUDY + "/archive"): READERS,
     ("GET", SERIES + "/archive"): READERS,
     ("POST", "/dicom-web/studies"): SENDERS,
@@ -259,6 +269,7 @@ def filled(path: str, dataset: Dataset) -> str:
         "frame_list": "1",
         "frame": "1",
         "uid": "0" * 32,
+        "note": "1.2.3",
         "critical": "0" * 32,
         "action": "approve",
         "ae_title": "WATCH",
