@@ -228,7 +228,8 @@ MATRIX = {
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
 }
-LET_IN = frozenset({200, 204, 400, 404, 409, 415, 422})
+# 429: who asks for too many codes of reports is let in, and waits
+LET_IN = frozenset({200, 204, 400, 404, 409, 415, 422, 429})
 """Answers to who may: it is done, there is no such thing, or something is missing."""
 OPEN = LET_IN | {429}
 """Answers where anybody may: who tries too many codes has to wait."""
