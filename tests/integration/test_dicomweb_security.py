@@ -37,8 +37,6 @@ REPORTS = "/api/v1/reports"
 REPORT = REPORTS + "/{uid}"
 TEMPLATES = "/api/v1/report-templates"
 RECONCILE = "/api/v1/reconcile"
-REJECTIONS = "/api/v1/rejections"
-REJECTED = REJECTIONS + "/{note}/instances/{instance}"
 READERS = frozenset({ADMIN, RADIOLOGIST, TECHNOLOGIST, VIEWER})
 SENDERS = frozenset({ADMIN, RADIOLOGIST, TECHNOLOGIST})
 WRITERS = frozenset({ADMIN, RADIOLOGIST})
@@ -98,14 +96,6 @@ MATRIX = {
         for place in (STUDY, SERIES, INSTANCE)
         for what in ("bulkdata", "pixeldata")
     },
-    ("GET", REJECTIONS): SENDERS,
-    ("POST", REJECTIONS): SENDERS,
-    ("POST", REJECTIONS + "/preview"): SENDERS,
-    ("GET", REJECTIONS + "/{note}"): SENDERS,
-    ("GET", REJECTIONS + "/{note}/instances"): SENDERS,
-    ("GET", REJECTED): SENDERS,
-    ("GET", REJECTED + "/preview"): SENDERS,
-    ("POST", REJECTIONS + "/{note}/restore"): SENDERS,
     ("GET", STUDY + "/archive"): READERS,
     ("GET", SERIES + "/archive"): READERS,
     ("POST", "/dicom-web/studies"): SENDERS,
@@ -221,8 +211,7 @@ MATRIX = {
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
 }
-# 429: who asks for too many codes of reports is let in, and waits
-LET_IN = frozenset({200, 204, 400, 404, 409, 415, 422, 429})
+LET_IN = frozenset({200, 204, 400, 404, 409, 415, 422})
 """Answers to who may: it is done, there is no such thing, or something is missing."""
 OPEN = LET_IN | {429}
 """Answers where anybody may: who tries too many codes has to wait."""
@@ -272,7 +261,6 @@ def filled(path: str, dataset: Dataset) -> str:
         "frame_list": "1",
         "frame": "1",
         "uid": "0" * 32,
-        "note": "1.2.3",
         "critical": "0" * 32,
         "action": "approve",
         "ae_title": "WATCH",
