@@ -56,24 +56,27 @@ _KINDS: Final = (
 """Those first that others refer to."""
 _MOST: Final = 8
 """Steps of one order, and further numbers of one patient."""
+
+# Scalar subqueries, since the planner may answer EXISTS by reading a whole table once.
 _LOOK: Final = """
 SELECT x.n,
-    EXISTS (SELECT 1 FROM ris_patient_identifiers i
-        WHERE i.identifies AND i.issuer_key = x.issuer AND i.loose_key = x.loose) AS is_alike,
-    EXISTS (SELECT 1 FROM ris_patient_identifiers i
-        WHERE i.value_key = ANY(x.others)) AS shares,
-    x.placer > '' AND EXISTS (SELECT 1 FROM orders o
-        WHERE o.placer_order_number = x.placer AND o.sender = x.sender)
-    OR x.filler > '' AND EXISTS (SELECT 1 FROM orders o
-        WHERE o.filler_order_number = x.filler AND o.sender = x.sender)
-    OR x.placer > '' AND EXISTS (SELECT 1 FROM appointments a
+    (SELECT true FROM ris_patient_identifiers i
+        WHERE i.identifies AND i.issuer_key = x.issuer AND i.loose_key = x.loose
+        LIMIT 1) IS NOT NULL AS is_alike,
+    (SELECT true FROM ris_patient_identifiers i
+        WHERE i.value_key = ANY(x.others) LIMIT 1) IS NOT NULL AS shares,
+    x.placer > '' AND (SELECT true FROM orders o
+        WHERE o.placer_order_number = x.placer AND o.sender = x.sender LIMIT 1) IS NOT NULL
+    OR x.filler > '' AND (SELECT true FROM orders o
+        WHERE o.filler_order_number = x.filler AND o.sender = x.sender LIMIT 1) IS NOT NULL
+    OR x.placer > '' AND (SELECT true FROM appointments a
         WHERE a.order_ref IS NULL AND a.sender = x.sender
-        AND a.placer_order_numbers @> ARRAY[x.placer])
-    OR x.filler > '' AND EXISTS (SELECT 1 FROM appointments a
+        AND a.placer_order_numbers @> ARRAY[x.placer] LIMIT 1) IS NOT NULL
+    OR x.filler > '' AND (SELECT true FROM appointments a
         WHERE a.order_ref IS NULL AND a.sender = x.sender
-        AND a.filler_order_numbers @> ARRAY[x.filler])
-    OR x.study > '' AND EXISTS (SELECT 1 FROM requested_procedures p
-        WHERE p.study_instance_uid = x.study) AS is_met,
+        AND a.filler_order_numbers @> ARRAY[x.filler] LIMIT 1) IS NOT NULL
+    OR x.study > '' AND (SELECT true FROM requested_procedures p
+        WHERE p.study_instance_uid = x.study LIMIT 1) IS NOT NULL AS is_met,
     nextval(pg_get_serial_sequence('ris_patients', 'id')) AS new_patient,
     nextval(pg_get_serial_sequence('visits', 'id')) AS new_visit,
     ARRAY[
@@ -88,7 +91,8 @@ FROM json_to_recordset(%s::json) AS x(n int, sender text, issuer text, loose tex
 _PERSONS: Final = f"""
 SELECT x.n, p.id, p.sent_at, p.sent_by, {", ".join(f"p.{name}" for name in telling.BLANK)},
     p.merged_into IS NOT NULL
-    OR EXISTS (SELECT 1 FROM ris_patients c WHERE c.merged_into = p.id) AS is_merged,
+    OR (SELECT true FROM ris_patients c WHERE c.merged_into = p.id
+        LIMIT 1) IS NOT NULL AS is_merged,
     ARRAY(SELECT i.value_key || E'\\n' || i.kind FROM ris_patient_identifiers i
         WHERE i.patient_ref = p.id AND x.others > 0) AS others,
     v.id AS visit, {", ".join(f"v.{name} AS visit_{name}" for name in visits.CONFIRMED)}

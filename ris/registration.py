@@ -35,7 +35,10 @@ _SHARED: Final = text(
 _TRY: Final = """
 SELECT pg_try_advisory_xact_lock_shared(%s) AS turn,
     ARRAY(SELECT key FROM unnest(%s::bigint[]) AS key WHERE pg_try_advisory_xact_lock(key)) AS held,
-    set_config('plan_cache_mode', 'auto', true) AS kept, set_config('enable_seqscan', 'off', true)
+    set_config('plan_cache_mode', 'auto', true) AS plan_cache_mode,
+    set_config('enable_seqscan', 'off', true) AS enable_seqscan,
+    set_config('enable_hashjoin', 'off', true) AS enable_hashjoin,
+    set_config('enable_mergejoin', 'off', true) AS enable_mergejoin
 """
 _ALONE: Final = text("SELECT pg_advisory_xact_lock(:turns)")
 _ALIKE: Final = select(IdentifierRow).where(

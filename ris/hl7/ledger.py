@@ -187,11 +187,11 @@ SELECT %s, x.*, 'received', 0, '', '', '', 0
 FROM json_to_recordset(%s::json) AS x(wire text, peer text, sender text, control_id text,
     kind text, raw bytea, charset text, charset_guessed boolean, identity bytea, keys text[])
 ON CONFLICT (identity) DO NOTHING
-RETURNING id, identity, control_id > '' AND EXISTS (
-    SELECT 1 FROM hl7_messages other
+RETURNING id, identity, control_id > '' AND (
+    SELECT true FROM hl7_messages other
     WHERE other.control_id = hl7_messages.control_id AND other.sender = hl7_messages.sender
-    AND other.received_at > %s
-) AS reused
+    AND other.received_at > %s LIMIT 1
+) IS NOT NULL AS reused
 """
 _SEEN: Final = select(MessageRow.id, MessageRow.received_at, MessageRow.answer).where(
     MessageRow.identity == bindparam("identity")
