@@ -1,6 +1,7 @@
 """The `hl7` role of a node, put together: it receives, takes up what was left, tells others."""
 
 import fcntl
+import gc
 import logging
 import os
 import socket
@@ -51,6 +52,8 @@ def serve_hl7(settings: Settings, engine: Engine, stop: threading.Event) -> None
     metrics, bell = Metrics(), outbox_bell(settings)
     receiving = pipeline(settings, engine)
     listener = mllp_listener(settings, receiving, metrics, bell)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: no answer waits until all of it was looked at again
     listener.start()
     log.info("listening", extra={"address": settings.hl7_bind, "port": listener.ports[0]})
     threads = [

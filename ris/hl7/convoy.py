@@ -9,13 +9,18 @@ together, nor at the same time in two lanes, and none overtakes another of its k
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
 MOST: Final = 32
-LANES: Final = 2
+LANES: Final = 1
+"""One trip of four costs less than two of two, and the next one has more to carry."""
+PATIENCE_S: Final = 0.005
+"""So long those who were there a moment ago are waited for: they have an answer now, and most
+send their next message at once."""
 
 
 class Rider(Generic[T]):
@@ -51,10 +56,17 @@ class Convoy(Generic[T]):
         Loads that are carried at once.
     lanes
         So many times at the same time.
+    patience_s
+        How long whoever drives waits for as many as there were at the end of the last trip. Who was
+        alone then is not waited for.
     """
 
     def __init__(
-        self, carry: Callable[[Sequence[T]], None], most: int = MOST, lanes: int = LANES
+        self,
+        carry: Callable[[Sequence[T]], None],
+        most: int = MOST,
+        lanes: int = LANES,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._carry = carry
         self._most = most
@@ -63,6 +75,10 @@ class Convoy(Generic[T]):
         self._waiting: list[Rider[T]] = []
         self._under_way: set[str] = set()
         self._count = 0
+        self._patience_s = patience_s
+        self._expected = 0
+        """Who was there when the last trip ended."""
+        self._came = threading.Condition(self._lock)
 
     def __len__(self) -> int:
         """How many wait or are under way."""
@@ -74,18 +90,20 @@ class Convoy(Generic[T]):
         with self._lock:
             self._waiting.append(rider)
             self._count += 1
+            self._came.notify()
             self._start()
         rider.wait()
         if rider.drives:
             self._drive(rider)
 
     def _drive(self, driver: Rider[T]) -> None:
-        riders = driver.drives
+        riders = self._wait_for_company(driver)
         try:
             self._carry([one.load for one in riders])
         finally:
             with self._lock:
                 self._free_lanes += 1
+                self._expected = self._count
                 self._count -= len(riders)
                 for one in riders:
                     self._under_way -= one.keys
@@ -93,6 +111,21 @@ class Convoy(Generic[T]):
             for one in riders:
                 if one is not driver:
                     one.call()
+
+    def _wait_for_company(self, driver: Rider[T]) -> Sequence[Rider[T]]:
+        """Return who rides: those who are there, and those who come back in a moment."""
+        with self._lock:
+            expected = min(self._expected, self._most)
+            until = time.monotonic() + self._patience_s
+            while len(driver.drives) + len(self._waiting) < expected:
+                if not self._came.wait(until - time.monotonic()):
+                    break
+            self._under_way -= {key for one in driver.drives for key in one.keys}
+            self._waiting = [*driver.drives, *self._waiting]
+            driver.drives = self._boarding()
+            for one in driver.drives:
+                self._under_way |= one.keys
+            return driver.drives
 
     def _start(self) -> None:
         """Send off those who can go, while there is a lane; the lock is held."""

@@ -29,7 +29,7 @@ from ris.requests import Applied, Context, OrderRequest, PatientRequest, VisitRe
 from storage.base.errors import ImagingError, StoreUnavailable, Unavailable
 from storage.base.logs import bound
 from storage.db import together
-from storage.db.engine import Engine, transaction
+from storage.db.engine import Engine, Session, line
 
 log = logging.getLogger(__name__)
 
@@ -79,24 +79,28 @@ class Express:
 
     def carry(self, parcels: Sequence[Parcel]) -> None:
         """Keep some messages and place their orders, of which no two share a lock; never raises."""
+        written = False
         with _all_or_each():
             try:
-                self._keep(parcels)
+                with line(self._engine) as session:
+                    self._keep(session, parcels)
+                    written = True
+                    if kept := [one for one in parcels if one.noted is not None]:
+                        self._place(session, kept)
             except Unavailable as error:
+                if written:
+                    raise
                 for one in parcels:
                     one.error = error
-        if kept := [one for one in parcels if one.noted is not None]:
-            with _all_or_each():
-                self._place(kept)
 
-    def _keep(self, parcels: Sequence[Parcel]) -> None:
-        with transaction(self._engine) as session:
+    def _keep(self, session: Session, parcels: Sequence[Parcel]) -> None:
+        with session.begin():
             noted = ledger.note_all(session, [one.received for one in parcels])
         for one, its in zip(parcels, noted, strict=True):
             one.noted = its
 
-    def _place(self, kept: Sequence[Parcel]) -> None:
-        with transaction(self._engine) as session:
+    def _place(self, session: Session, kept: Sequence[Parcel]) -> None:
+        with session.begin():
             drawn = self._verbs.place(session, list(map(_asked, kept)))
             placed = [
                 (one, its) for one, its in zip(kept, drawn.done, strict=True) if its is not None

@@ -20,7 +20,16 @@ from sqlalchemy.orm import Session
 
 from storage.base.errors import Malformed, StoreUnavailable
 
-__all__ = ["Engine", "Session", "check", "create", "database_errors", "parse_url", "transaction"]
+__all__ = [
+    "Engine",
+    "Session",
+    "check",
+    "create",
+    "database_errors",
+    "line",
+    "parse_url",
+    "transaction",
+]
 
 CONNECT_TIMEOUT_S: Final = 2
 POOL_TIMEOUT_S: Final = 30
@@ -131,6 +140,20 @@ def transaction(engine: Engine) -> Iterator[Session]:
         A value cannot be held by the database, such as text with a NUL.
     """
     with database_errors(), Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def line(engine: Engine) -> Iterator[Session]:
+    """Yield a session for one transaction after the other (`session.begin`) on one connection.
+
+    Raises as `transaction` does.
+    """
+    with (
+        database_errors(),
+        engine.connect() as connection,
+        Session(connection, expire_on_commit=False) as session,
+    ):
         yield session
 
 

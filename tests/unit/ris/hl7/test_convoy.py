@@ -13,11 +13,11 @@ WAIT_S = 10.0
 class Road:
     """Notes who was carried with whom; whoever is carried waits until the road is open."""
 
-    def __init__(self, lanes: int = 1, most: int = 32) -> None:
+    def __init__(self, lanes: int = 1, most: int = 32, patience_s: float = 0.0) -> None:
         self.trips: list[list[str]] = []
         self.begun = threading.Semaphore(0)
         self.open = threading.Event()
-        self.convoy = Convoy(self._carry, most, lanes)
+        self.convoy = Convoy(self._carry, most, lanes, patience_s)
         self.threads: list[threading.Thread] = []
 
     def _carry(self, loads: Sequence[str]) -> None:
@@ -116,6 +116,24 @@ def test_key_under_way_in_one_lane_keeps_others_out_of_the_next() -> None:
     road.begin("b")
 
     assert road.end() == [["a1"], ["b"], ["a2"]]
+
+
+def test_those_who_were_there_are_waited_for() -> None:
+    road = Road(patience_s=WAIT_S)
+    road.begin("a")
+    road.come("b")
+    road.open.set()  # two were there when the first trip ended: the second goes with two
+    road.come("c")
+
+    assert road.end() == [["a"], ["b", "c"]]
+
+
+def test_who_does_not_come_back_is_waited_for_no_longer_than_a_moment() -> None:
+    road = Road(patience_s=0.001)
+    road.begin("a")
+    road.come("b")
+
+    assert road.end() == [["a"], ["b"]]
 
 
 def test_hundreds_at_once_are_carried_once_each() -> None:
