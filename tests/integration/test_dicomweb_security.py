@@ -51,6 +51,10 @@ STATION_READS = (
 STATION_WRITES = (
     *("/reports/{report_id}/receipt", "/patients/lookup", "/referrals", "/access/emergency"),
 )
+REJECTIONS = (
+    *("", "/{note}", "/{note}/instances", "/{note}/instances/{instance}"),
+    "/{note}/instances/{instance}/preview",
+)
 RELEASES = (
     *("/consents", "/consent-codes", "/release-bases/{uid}/withdraw"),
     *("/referrals/{uid}/accept", "/referrals/{uid}/decline"),
@@ -184,6 +188,9 @@ MATRIX = {
     ("GET", "/api/v1/deliveries"): SENDERS,
     ("POST", "/api/v1/deliveries"): SENDERS,
     ("POST", "/api/v1/deliveries/{uid}/revocation"): SENDERS,
+    **{("GET", "/api/v1/rejections" + path): SENDERS for path in REJECTIONS},
+    **{("POST", "/api/v1/rejections" + path): SENDERS for path in ("", "/preview")},
+    ("POST", "/api/v1/rejections/{note}/restore"): SENDERS,
     ("GET", "/verify/{code}"): None,
     ("GET", "/metrics"): ADMINS,
     ("GET", "/openapi.json"): ANYONE,
@@ -258,6 +265,7 @@ def filled(path: str, dataset: Dataset) -> str:
         "study": dataset.StudyInstanceUID,
         "series": dataset.SeriesInstanceUID,
         "instance": dataset.SOPInstanceUID,
+        "note": "2.25.1",
         "frame_list": "1",
         "frame": "1",
         "uid": "0" * 32,
