@@ -284,10 +284,9 @@ def _plan(number: int, asked: Asked) -> _Plan | None:
     try:
         keys = identity.keys_of(asked.patient.identifier, context.sender)
         for one in asked.patient.other_identifiers:
-            others[identity.keys_of(one, context.sender).value, one.kind] = one
+            others.setdefault((identity.keys_of(one, context.sender).value, one.kind), one)
     except Malformed:
         return None
-    others.pop((keys.value, asked.patient.identifier.kind), None)
     names = (
         *asked.holds,
         registration.name(keys),
@@ -306,7 +305,8 @@ def _apart(plans: Iterable[_Plan]) -> list[_Plan]:
         own = {
             *plan.names,
             ("loosely", plan.keys.issuer, plan.keys.loose),
-            *(("other", key) for key, _ in plan.others),
+            ("number", plan.keys.value),
+            *(("number", key) for key, _ in plan.others),
             *(
                 (kind, number)
                 for kind, number in (
@@ -375,7 +375,8 @@ def _introduce(plan: _Plan, patient_id: int, rows: _Rows) -> None:
             registration.identifier_row(
                 context, patient_id, one, identifies=False, at=registration.LAST
             )
-            for one in plan.others.values()
+            for key, one in plan.others.items()
+            if key != (plan.keys.value, asked.identifier.kind)
         ),
     ]
     rows.put(patient, *numbers, *changes)

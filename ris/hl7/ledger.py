@@ -230,7 +230,10 @@ def note(session: Session, received: Received) -> Noted:
 
 
 def note_all(session: Session, received: Sequence[Received]) -> Sequence[Noted | None]:
-    """Write many messages down at once and commit; None for each that is there already."""
+    """Write many messages down at once and commit; None for each that is there already.
+
+    Always in the same order, so that two who write the same messages do not wait for each other.
+    """
     now = utc_now()
     records = [
         {
@@ -245,7 +248,7 @@ def note_all(session: Session, received: Sequence[Received]) -> Sequence[Noted |
             "identity": one.identity,
             "keys": [*one.keys],
         }
-        for one in received
+        for one in sorted(received, key=lambda one: one.identity or b"")
     ]
     question = Question(_INSERT_ALL, (now, together.as_json(records), now - SAME_FOR))
     [made] = together.ask(session, question, commit=True)

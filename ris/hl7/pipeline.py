@@ -229,7 +229,8 @@ class Pipeline:
         if parcel is None or (parcel.noted is None and parcel.error is None):
             return self._keep(reading, peer, wire)
         if parcel.error is not None:
-            log.warning("hl7_not_kept", extra={"reason": str(parcel.error)})
+            with bound(message_control_id=reading.control_id):
+                log.warning("hl7_not_kept", extra={"reason": str(parcel.error)})
         return parcel.noted
 
     def _keep(self, reading: Reading, peer: str, wire: str) -> Noted | None:

@@ -10,6 +10,7 @@ each row and waits for its number. PostgreSQL checks foreign keys at the end of 
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -33,12 +34,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import make_transient_to_detached
 from sqlalchemy.sql.elements import KeyedColumnElement
 
+from storage.base.errors import Malformed
 from storage.db.columns import Base
 from storage.db.engine import Session
 
 _Shape = tuple[type[Base], tuple[str, ...]]
 """A kind of row and which of its columns are given."""
 _CACHED: Final = 512
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""In JSON; an even number of backslashes before it are letters of the text."""
 _DIALECT: Final = make_url("postgresql+psycopg://").get_dialect()()
 
 
@@ -142,9 +146,15 @@ def written(statement: ClauseElement) -> str:
 def as_json(records: Iterable[Mapping[str, object]]) -> str:
     """Return records as `json_to_recordset` reads them: times, dates and bytes as PostgreSQL does.
 
-    A NUL in a text is refused by PostgreSQL, as it is in a parameter.
+    Raises
+    ------
+    Malformed
+        A text has a NUL in it. PostgreSQL would say so, too, and quote what stands around it.
     """
-    return json.dumps([*records], default=_plain, ensure_ascii=False, separators=(",", ":"))
+    made = json.dumps([*records], default=_plain, ensure_ascii=False, separators=(",", ":"))
+    if "\\u0000" in made and _NUL.search(made):
+        raise Malformed("a text with a NUL")
+    return made
 
 
 def _plain(value: object) -> str:

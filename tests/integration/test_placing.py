@@ -2,24 +2,33 @@
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, select
+from sqlalchemy import Connection, Table, event, select
+from sqlalchemy.exc import OperationalError
 
 from ris import placing, registration
 from ris.hl7 import ledger
 from ris.hl7.ack import code_in
-from ris.hl7.express import Express, parcel_of
+from ris.hl7.express import Express, Parcel, parcel_of
 from ris.hl7.pipeline import Pipeline
 from ris.hl7.senders import SenderBook
 from ris.hl7.tables import MessageRow
 from ris.model import Rules
 from ris.outbox import OrderEventRow
 from ris.placing import Asked, Placed
-from ris.requests import Context, Identifier, OrderRequest, PatientRequest, VisitRequest
+from ris.requests import (
+    Context,
+    Identifier,
+    OrderRequest,
+    PatientRequest,
+    StepRequest,
+    VisitRequest,
+)
 from ris.tables import (
     IdentifierRow,
     OrderRow,
@@ -31,9 +40,12 @@ from ris.tables import (
 )
 from ris.verbs import Domain
 from storage.archive import incidents
+from storage.base.errors import Malformed
 from storage.base.settings import UnknownPeers
+from storage.db import together
 from storage.db.columns import Base
 from storage.db.engine import Engine, Session, transaction
+from storage.db.together import Question
 from tests.fixtures.database import empty
 from tests.fixtures.his import ZONE, His, now, order, pid
 
@@ -49,8 +61,12 @@ KINDS = (
     OrderEventRow,
     MessageRow,
 )
-OURS = {"created_at", "changed_at", "made_at", "happened_at", "received_at", "settled_at"}
-"""Instants of ours, which differ from run to run."""
+OURS = {
+    *("created_at", "changed_at", "made_at", "happened_at", "received_at", "settled_at"),
+    *("identity", "applied_no"),
+}
+"""Instants and numbers of ours, which differ from run to run."""
+_REFERRED = {"order_id": {"orders"}, "message_id": {"hl7_messages"}}
 GIVEN_OUT = re.compile(r"LT\d{10}|2\.25\.\d+")
 
 
@@ -69,8 +85,8 @@ class Watched(Domain):
         return made
 
 
-def his_with(engine: Engine, verbs: Watched) -> His:
-    his = His(engine)
+def his_with(engine: Engine, verbs: Watched, name: str = "his") -> His:
+    his = His(engine, name)
     his.pipeline = Pipeline(engine, SenderBook(engine, UnknownPeers.REJECT), verbs, ZONE)
     return his
 
@@ -93,29 +109,32 @@ def _plain(table: str, row: dict[str, Any], ranks: dict[str, dict[int, int]]) ->
     plain: dict[str, Any] = {}
     for column in Base.metadata.tables[table].columns:
         value = row[column.name]
-        referred = {key.column.table.name for key in column.foreign_keys}
+        referred = _REFERRED.get(
+            column.name, {key.column.table.name for key in column.foreign_keys}
+        )
         if column.name == "id":
             referred = {table}
-        elif column.name == "order_id":
-            referred = {"orders"}
-        elif column.name in {"message_id", "applied_no"}:
-            referred = {"hl7_messages"} if column.name == "message_id" else set()
-        if column.name in OURS | {"answer", "applied_no"}:
+        if column.name in OURS:
             value = value is not None
         elif referred and value:
-            value = ranks[referred.pop()][value]
-        elif isinstance(value, str):
-            value = GIVEN_OUT.sub("OURS", value)
-        plain[column.name] = value
+            value = ranks[min(referred)][value]
+        plain[column.name] = _text(value)
     return plain
+
+
+def _text(value: object) -> object:
+    """Return a text without numbers of ours; of an answer what stands behind its MSH."""
+    if isinstance(value, bytes):
+        return GIVEN_OUT.sub("OURS", value.partition(b"\r")[2].decode())
+    return GIVEN_OUT.sub("OURS", value) if isinstance(value, str) else value
 
 
 def both(engine: Engine, send: Callable[[His], object]) -> tuple[Watched, Watched]:
     """Do the same placed with others and one by one, and compare what is there then."""
     found, verbs = [], []
-    for together in (True, False):
+    for with_others in (True, False):
         empty(engine)
-        watched = Watched(ZONE, Rules(), together)
+        watched = Watched(ZONE, Rules(), with_others)
         his = his_with(engine, watched)
         send(his)
         found.append((rows(engine), his.notices()))
@@ -135,12 +154,16 @@ def with_others(number: str, patient: str, citizen: str) -> list[str]:
     return order("NW", number, person=f"PID|||{numbers}||NGUYỄN VĂN MẪU||19800101|M")
 
 
+def numbered(*numbers: str) -> str:
+    return f"PID|||{'~'.join(numbers)}||NGUYỄN VĂN MẪU||19800101|M"
+
+
 def appointment(number: str) -> list[str]:
     return [f"SCH|{number}||||||||||^^^20260305100000", pid("1"), "AIS|1||CT|20260305100000"]
 
 
-# What is sent, and which orders are placed with others
-CASES: dict[str, tuple[Callable[[His], object], list[str]]] = {
+# What is sent, and which orders are placed with others; None: whichever
+CASES: dict[str, tuple[Callable[[His], object], list[str] | None]] = {
     "new patient": (lambda his: his.order("NW", "1", "1"), ["1"]),
     "new patient with a visit": (lambda his: his.send("ORM^O01", *visited("1")), ["1"]),
     "known patient, nothing new": (
@@ -208,6 +231,97 @@ CASES: dict[str, tuple[Callable[[His], object], list[str]]] = {
         lambda his: [his.order("NW", number, number, study="1.2.3") for number in "12"],
         ["1"],
     ),
+    "further number twice, written in two ways": (
+        lambda his: his.order(
+            "NW", "1", person=numbered("1", "0 12^^^CA^NI", "012^^^BHXH^NI", "1^^^X^PI")
+        ),
+        ["1"],
+    ),
+    "its own number once more, of another issuer": (
+        lambda his: [
+            his.order("NW", "1", person=pid("1")),
+            his.order("NW", "2", person=numbered("1^^^BVDK^PI", "1^^^X^PI")),
+        ],
+        ["1"],
+    ),
+    "visit that is over": (
+        lambda his: [
+            his.send("ADT^A01", *visited("1")[:2]),
+            his.send("ADT^A03", *visited("1")[:2]),
+            his.send("ORM^O01", *visited("1", "1", "1")),
+            his.order("NW", "2", "1"),
+        ],
+        ["1", "2"],
+    ),
+    "visit that goes on, of which nothing is told": (
+        lambda his: [
+            his.send("ADT^A01", *visited("1")[:2]),
+            his.order("NW", "1", "1"),
+            his.send("ORM^O01", *visited("7", "2", "1")),
+            his.order("NW", "3", "1"),
+        ],
+        ["1", "2", "3"],
+    ),
+    "what is deleted": (
+        lambda his: [
+            his.order("NW", "1", "1", reason='""', doctor='""', group='""'),
+            his.order("NW", "2", person='PID|||1||""||""|""'),
+            his.order("NW", "3", person='PID|||2||""||""|""'),
+        ],
+        ["1", "3"],
+    ),
+    "time with a zone": (
+        lambda his: his.order(
+            "NW", "1", start="20260301090000.123456+0900", at="20260301080000.5+0000"
+        ),
+        ["1"],
+    ),
+    "no time": (
+        lambda his: [his.order("NW", n, "1", at="", start="") for n in "12"],
+        ["1", "2"],
+    ),
+    "other words for a new order": (
+        lambda his: [his.order(word, word, word) for word in ("NW", "SN", "CH", "HD", "SC")],
+        ["NW", "SN", "CH"],
+    ),
+    "held, then sent once more": (
+        lambda his: [his.order("HD", "1"), his.order("NW", "1"), his.order("RL", "1")],
+        [],
+    ),
+    "two steps under one number": (
+        lambda his: his.send("ORM^O01", *order("NW", "1"), *order("NW", "1")[2:]),
+        None,
+    ),
+    "number that is too long": (lambda his: his.order("NW", "9" * 201), []),
+    "patient by another spelling": (
+        lambda his: [his.order("NW", "1", "bn 01"), his.order("NW", "2", "BN01")],
+        ["1", "2"],
+    ),
+    "patient with a new number": (
+        lambda his: [
+            his.order("NW", "1", "1"),
+            his.merge("2", "1", event="A47"),
+            his.order("NW", "2", "1"),
+            his.order("NW", "3", "2"),
+        ],
+        ["1", "3"],
+    ),
+    "merge undone": (
+        lambda his: [
+            his.order("NW", "1", "1"),
+            his.order("NW", "2", "2"),
+            his.merge("1", "2"),
+            his.send("ADT^A37", pid("1"), pid("2")),
+            his.order("NW", "3", "1"),
+            his.order("NW", "4", "2"),
+        ],
+        None,
+    ),
+    "words that mean something in JSON or SQL": (
+        lambda his: his.order("NW", "1", reason="{\"a\":[1]}\\u0000 %s %(x)s \x01\x7f 'null'"),
+        ["1"],
+    ),
+    "letter that is a half": (lambda his: his.order("NW", "1", reason="a\\XEDA080\\b"), None),
     "no modality": (lambda his: his.order("NW", "1", modality=""), []),
     "merged patient": (
         lambda his: [
@@ -225,7 +339,7 @@ CASES: dict[str, tuple[Callable[[His], object], list[str]]] = {
     ),
     "text that PostgreSQL cannot hold in JSON": (
         lambda his: his.order("NW", "1", reason="đau\0đầu"),
-        ["1"],  # drawn up, and not written
+        [],
     ),
     "letters outside the first plane": (
         lambda his: his.order("NW", "1", person=pid("1", 'NGUYỄN 𠀋 "ẨN" \\E\\')),
@@ -240,7 +354,8 @@ def test_placed_orders_leave_what_applied_ones_leave(engine: Engine, case: str) 
 
     watched, alone = both(engine, send)
 
-    assert (watched.placed, alone.placed) == (placed, [])
+    assert alone.placed == []
+    assert placed is None or watched.placed == placed
 
 
 def test_orders_that_come_at_once_are_all_placed_and_kept_once(engine: Engine) -> None:
@@ -271,18 +386,24 @@ def test_orders_that_come_at_once_are_all_placed_and_kept_once(engine: Engine) -
     assert len(watched.placed) > len(sent) / 2
 
 
+def parcels_of(his: His, sent: Iterable[bytes]) -> list[Parcel]:
+    found = [parcel_of(his.pipeline.read(octets, PEER), PEER, "mllp") for octets in sent]
+    return [one for one in found if one is not None]
+
+
+def three(his: His, reason: str = "") -> list[Parcel]:
+    """Return three orders, the second for this reason."""
+    lines = [order("NW", n, n, reason=reason if n == "2" else "") for n in "123"]
+    return parcels_of(his, [his.message("ORM^O01", *one) for one in lines])
+
+
 def test_one_that_cannot_be_written_leaves_its_company_unharmed(engine: Engine) -> None:
     his, verbs = His(engine), Watched(ZONE)
-    parcels = []
-    for number, reason in (("1", ""), ("2", "đau\0đầu"), ("3", "")):
-        octets = his.message("ORM^O01", *order("NW", number, number, reason=reason))
-        parcel = parcel_of(his.pipeline.read(octets, PEER), PEER, "mllp")
-        assert parcel is not None
-        parcels.append(parcel)
+    parcels = three(his, "đau\0đầu")
 
     Express(engine, verbs, now).carry(parcels)
 
-    assert verbs.placed == ["1", "2", "3"]  # drawn up, and none of them written
+    assert verbs.placed == []
     assert [one.answer for one in parcels] == [None] * 3
     kept = [row["state"] for row in rows(engine)["hl7_messages"]]
     assert kept == ["received"] * 3
@@ -290,13 +411,137 @@ def test_one_that_cannot_be_written_leaves_its_company_unharmed(engine: Engine) 
     assert [code_in(one) for one in said] == ["AA", "AE", "AA"]
 
 
-def asked(number: str) -> Asked:
+@dataclass(frozen=True)
+class Failing(Watched):
+    """Something goes wrong after the rows of a company were written."""
+
+    fault: Sequence[str] = ()
+
+    def place(self, session: Session, asked: Sequence[Asked]) -> Placed:
+        made = super().place(session, asked)
+        return Placed(made.done, [*made.writes, *map(Question, self.fault)])
+
+
+def raising(state: str) -> str:
+    return f"DO $$ BEGIN RAISE EXCEPTION 'so' USING ERRCODE = '{state}'; END $$"
+
+
+FAULTS: dict[str, tuple[str, ...]] = {
+    "deadlock": (raising("40P01"),),
+    "serialization": (raising("40001"),),
+    "unique": (raising("23505"),),
+    "overflow": ("SELECT 2147483647 + 1::int",),
+    "no room": (raising("53100"),),
+    "internal": (raising("XX000"),),
+    "time-out": ("SET LOCAL statement_timeout = 20", "SELECT pg_sleep(60)"),
+    "connection": ("SELECT pg_terminate_backend(pg_backend_pid())",),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_company_that_fails_is_worked_on_one_by_one(engine: Engine, fault: str) -> None:
+    his, verbs = His(engine), Failing(ZONE, fault=FAULTS[fault])
+    parcels = three(his)
+
+    Express(engine, verbs, now).carry(parcels)
+
+    assert verbs.placed == ["1", "2", "3"]
+    assert [(one.answer, one.error) for one in parcels] == [(None, None)] * 3
+    assert rows(engine)["orders"] == []
+    said = [his.pipeline.process(one.reading, one.noted.id) for one in parcels if one.noted]
+    assert [code_in(one) for one in said] == ["AA"] * 3
+    assert len(rows(engine)["orders"]) == 3
+
+
+@pytest.mark.parametrize(("lost", "first"), [(1, "AR"), (2, "AA")], ids=["ledger", "order"])
+def test_commit_whose_end_nobody_heard_of_counts_once(
+    engine: Engine, lost: int, first: str
+) -> None:
+    """The database has committed, and the connection is lost before it can say so."""
+    his, commits = his_with(engine, Watched(ZONE)), []
+    octets = his.message("ORM^O01", *order("NW", "1"))
+    his.pipeline.read(octets, PEER)  # the senders are known
+
+    def lose(connection: Connection) -> None:
+        commits.append(1)
+        if len(commits) == lost:
+            connection.connection.commit()
+            raise OperationalError(None, None, ConnectionError("gone"))
+
+    event.listen(engine, "commit", lose)
+    try:
+        said = code_in(his.pipeline.answer(octets, PEER))
+    finally:
+        event.remove(engine, "commit", lose)
+    again = code_in(his.pipeline.answer(octets, PEER))
+
+    assert (said, again) == (first, "AA")
+    held = rows(engine)
+    assert len(held["orders"]) == len(held["order_events"]) == 1
+    assert [row["state"] for row in held["hl7_messages"]] == ["applied"]
+
+
+def test_messages_are_written_down_in_one_order_whoever_brings_them(engine: Engine) -> None:
+    his = His(engine)
+    received = [one.received for one in three(his)]
+    ids = []
+
+    for some in (received, received[::-1]):
+        with transaction(engine) as session:
+            noted = ledger.note_all(session, some)
+        known = {one.identity: its for one, its in zip(some, noted, strict=True)}
+        ids.append([its.id for _, its in sorted(known.items()) if its is not None])
+        empty(engine)
+
+    assert [len(one) for one in ids] == [3, 3]
+    assert [sorted(one) for one in ids] == ids
+
+
+def test_two_processes_with_the_same_messages_apply_each_once(engine: Engine) -> None:
+    """Patients are merged meanwhile; every message comes to both, in another order."""
+    verbs = Watched(ZONE)
+    his = his_with(engine, verbs)
+    processes = [his.pipeline, his_with(engine, Watched(ZONE), "other").pipeline]
+    sent = [his.message("ORM^O01", *order("NW", f"{n}", f"{n % 20 + 1}")) for n in range(60)]
+    merges = [his.message("ADT^A40", pid(f"{n}"), f"MRG|{n + 10}") for n in range(1, 11)]
+    said: list[tuple[bytes, bytes]] = []
+
+    def go(process: Pipeline, messages: Sequence[bytes]) -> None:
+        said.extend((octets, process.answer(octets, PEER)) for octets in messages)
+
+    threads = [
+        threading.Thread(target=go, args=(process, part))
+        for step, process in zip((1, -1), processes, strict=True)
+        for part in (*(sent[n::4][::step] for n in range(4)), merges[::step])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    answers: dict[bytes, set[bytes]] = {}
+    for octets, answer in said:
+        answers.setdefault(octets, set()).add(answer)
+    assert {code_in(one) for both in answers.values() for one in both} == {"AA"}
+    assert {len(both) for both in answers.values()} == {1}  # who comes later hears the same
+    held = rows(engine)
+    assert len(held["orders"]) == len(sent)
+    assert Counter(row["state"] for row in held["hl7_messages"]) == {"applied": 70}
+    assert {row["repeats"] for row in held["hl7_messages"]} == {1}
+    of_patient = {row["patient_ref"]: row["value"] for row in held["ris_patient_identifiers"]}
+    assert {
+        row["placer_order_number"]: of_patient[row["patient_ref"]] for row in held["orders"]
+    } == {f"{n}": f"{n % 20 + 1}" for n in range(60)}
+
+
+def asked(number: str, *others: str) -> Asked:
     """Return an order as it is asked for, of a patient of its own."""
+    more = tuple(Identifier(one, "BVDK") for one in others)
     return Asked(
         Context(sender="his", sent_at=None, message_id=0),
-        PatientRequest(identifier=Identifier(f"P{number}", "BVDK")),
+        PatientRequest(identifier=Identifier(f"P{number}", "BVDK"), other_identifiers=more),
         VisitRequest(),
-        OrderRequest(control="NW", placer_order_number=number),
+        OrderRequest(control="NW", placer_order_number=number, steps=(StepRequest(modality="CT"),)),
     )
 
 
@@ -341,3 +586,24 @@ def test_notices_of_orders_that_were_left_are_told(engine: Engine) -> None:
 
     with transaction(engine) as session:
         assert [one.kind for one in incidents.list_open(session)] == [incidents.Kind.NO_MODALITY]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(("1", "C9"), ("2", "C9")), (("1",), ("2", "P1")), (("1", "p 2"), ("2",))],
+    ids=["both", "the second", "the first"],
+)
+def test_patients_who_may_be_one_by_a_further_number_are_not_made_together(
+    engine: Engine, one: tuple[str, ...], other: tuple[str, ...]
+) -> None:
+    with transaction(engine) as session:
+        done = placing.place(session, [asked(*one), asked(*other)]).done
+
+    assert [each is not None for each in done] == [True, False]
+
+
+def test_nul_is_refused_before_the_database_can_quote_what_stands_beside_it() -> None:
+    with pytest.raises(Malformed):
+        together.as_json([{"name": "NGUYỄN\\\0"}])
+
+    assert together.as_json([{"name": "\\u0000"}]) == r'[{"name":"\\u0000"}]'

@@ -137,6 +137,41 @@ def test_who_does_not_come_back_is_waited_for_no_longer_than_a_moment() -> None:
     assert road.end() == [["a"], ["b"]]
 
 
+def test_who_rides_with_one_that_fails_comes_back_and_the_lane_is_free() -> None:
+    begun, going = threading.Semaphore(0), threading.Event()
+    carried: list[str] = []
+    failed: list[str] = []
+
+    def carry(loads: Sequence[str]) -> None:
+        begun.release()
+        assert going.wait(WAIT_S)
+        carried.extend(loads)
+        if "b" in loads:
+            raise MemoryError
+
+    convoy: Convoy[str] = Convoy(carry, lanes=1)
+
+    def ride(load: str) -> None:
+        try:
+            convoy.ride(load, load)
+        except MemoryError:
+            failed.append(load)
+
+    threads = [threading.Thread(target=ride, args=(load,)) for load in "abcd"]
+    for number, thread in enumerate(threads, 1):
+        thread.start()
+        _until(lambda number=number: len(convoy) == number)  # type: ignore[misc]
+    going.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+    ride("e")
+
+    assert carried == ["a", "b", "c", "d", "e"]
+    assert failed == ["b"]
+    assert len(convoy) == 0
+
+
 def test_hundreds_at_once_are_carried_once_each() -> None:
     carried: list[int] = []
     convoy: Convoy[int] = Convoy(carried.extend, most=5, lanes=2)
