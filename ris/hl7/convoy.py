@@ -97,10 +97,11 @@ class Convoy(Generic[T]):
             self._drive(rider)
 
     def _drive(self, driver: Rider[T]) -> None:
-        riders = self._wait_for_company(driver)
         try:
-            self._carry([one.load for one in riders])
+            self._wait_for_company(driver)
+            self._carry([one.load for one in driver.drives])
         finally:
+            riders = driver.drives
             with self._lock:
                 self._free_lanes += 1
                 self._expected = self._count
@@ -112,8 +113,8 @@ class Convoy(Generic[T]):
                 if one is not driver:
                     one.call()
 
-    def _wait_for_company(self, driver: Rider[T]) -> Sequence[Rider[T]]:
-        """Return who rides: those who are there, and those who come back in a moment."""
+    def _wait_for_company(self, driver: Rider[T]) -> None:
+        """Take along those who came meanwhile, and those who come back in a moment."""
         with self._lock:
             expected = min(self._expected, self._most)
             until = time.monotonic() + self._patience_s
@@ -125,7 +126,6 @@ class Convoy(Generic[T]):
             driver.drives = self._boarding()
             for one in driver.drives:
                 self._under_way |= one.keys
-            return driver.drives
 
     def _start(self) -> None:
         """Send off those who can go, while there is a lane; the lock is held."""
