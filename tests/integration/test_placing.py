@@ -85,8 +85,8 @@ class Watched(Domain):
         return made
 
 
-def his_with(engine: Engine, verbs: Watched, name: str = "his") -> His:
-    his = His(engine, name)
+def his_with(engine: Engine, verbs: Watched, name: str = "his", **changes: Any) -> His:
+    his = His(engine, name, **changes)
     his.pipeline = Pipeline(engine, SenderBook(engine, UnknownPeers.REJECT), verbs, ZONE)
     return his
 
@@ -129,13 +129,15 @@ def _text(value: object) -> object:
     return GIVEN_OUT.sub("OURS", value) if isinstance(value, str) else value
 
 
-def both(engine: Engine, send: Callable[[His], object]) -> tuple[Watched, Watched]:
+def both(
+    engine: Engine, send: Callable[[His], object], rules: Rules | None = None, **changes: Any
+) -> tuple[Watched, Watched]:
     """Do the same placed with others and one by one, and compare what is there then."""
     found, verbs = [], []
     for with_others in (True, False):
         empty(engine)
-        watched = Watched(ZONE, Rules(), with_others)
-        his = his_with(engine, watched)
+        watched = Watched(ZONE, rules or Rules(), with_others)
+        his = his_with(engine, watched, **changes)
         send(his)
         found.append((rows(engine), his.notices()))
         verbs.append(watched)
@@ -356,6 +358,32 @@ def test_placed_orders_leave_what_applied_ones_leave(engine: Engine, case: str) 
 
     assert alone.placed == []
     assert placed is None or watched.placed == placed
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"answer_orders": True}, {"on_error": "aa_and_queue"}, {"issuer": ""}],
+    ids=["ORR", "never AE", "no issuer"],
+)
+def test_senders_of_other_ways_are_answered_alike(engine: Engine, changes: dict[str, Any]) -> None:
+    def send(his: His) -> None:
+        for number, patient in (("1", "1"), ("2", "1"), ("3", "2")):
+            his.order("NW", number, patient)
+            his.order("SN", f"{number}-2", patient)
+
+    watched, _ = both(engine, send, **changes)
+
+    assert watched.placed == ["1", "1-2", "2", "2-2", "3", "3-2"]
+
+
+def test_number_that_is_known_without_its_zeros_is_left(engine: Engine) -> None:
+    def send(his: His) -> None:
+        for number, patient in (("1", "0012"), ("2", "12"), ("3", "12"), ("4", "0012")):
+            his.order("NW", number, patient)
+
+    watched, _ = both(engine, send, Rules(ignore_leading_zeros=True))
+
+    assert watched.placed == ["1", "3", "4"]
 
 
 def test_orders_that_come_at_once_are_all_placed_and_kept_once(engine: Engine) -> None:
