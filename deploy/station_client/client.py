@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from deploy.station_client.vault import Copy, Vault
@@ -79,9 +80,9 @@ class DeviceKey:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         body = f"{form}&client_assertion={assertion}".encode()
         answer = wire.ask(Ask(method="POST", path=f"{API}/token", headers=headers, body=body))
-        if answer.status in _LATER or (answer.status != 200 and not answer.is_refusal):  # noqa: PLR2004
+        if answer.status in _LATER or (answer.status != HTTPStatus.OK and not answer.is_refusal):
             raise PeerUnavailable(f"the server says HTTP {answer.status}")
-        if answer.status != 200:  # noqa: PLR2004
+        if answer.status != HTTPStatus.OK:
             raise NotPermitted(f"the server does not let this device in: HTTP {answer.status}")
         return str(answer.json()["access_token"])
 
@@ -196,7 +197,7 @@ class Client:
             body = json.dumps(letter.body).encode()
             headers = {"Content-Type": "application/json", "Idempotency-Key": letter.key}
             answer = self._ask(Ask(method="POST", path=letter.path, headers=headers, body=body))
-            if answer.status < 300:  # noqa: PLR2004
+            if answer.status < HTTPStatus.MULTIPLE_CHOICES:
                 self.vault.sent(letter.key)
                 done.sent += 1
             elif answer.status in _LATER:
@@ -303,15 +304,16 @@ class Client:
         """Say whether an answer is of use; what is not our own any more is deleted."""
         if answer.status in {200, 206}:
             return True
-        if answer.status == 404 and answer.is_refusal:  # noqa: PLR2004
+        if answer.status == HTTPStatus.NOT_FOUND and answer.is_refusal:
             with self.vault.change():
                 self._drop(copy.id, copy.version, Done())
             return False
-        if answer.status == 416:  # noqa: PLR2004 - more has come than there is
+        if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            # more has come than there is
             self.vault.forget_part(str((copy.item.get("paper") or {}).get("sha256", "")))
-        if answer.status == 409:  # noqa: PLR2004 - a newer version is behind the cursor
+        if answer.status == HTTPStatus.CONFLICT:  # a newer version is behind the cursor
             return False
-        if answer.status >= 500:  # noqa: PLR2004
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _Unserved(f"the server says HTTP {answer.status}")
         raise PeerUnavailable(f"the server says HTTP {answer.status}")
 
@@ -371,12 +373,12 @@ class Client:
 
     def _json(self, path: str) -> Any:  # noqa: ANN401
         answer = self._ask(Ask(method="GET", path=path))
-        if answer.status == 400 and answer.is_refusal:  # noqa: PLR2004 - the cursor is of another server
+        if answer.status == HTTPStatus.BAD_REQUEST and answer.is_refusal:
             self._begin_anew()
             raise PeerUnavailable("the cursor is of another server: the feed begins anew")
-        if answer.status == 403 and answer.is_refusal:  # noqa: PLR2004
+        if answer.status == HTTPStatus.FORBIDDEN and answer.is_refusal:
             raise NotPermitted("the server does not let this station in")
-        if answer.status != 200:  # noqa: PLR2004
+        if answer.status != HTTPStatus.OK:
             raise PeerUnavailable(f"the server says HTTP {answer.status}")
         told = answer.json()
         if not isinstance(told, dict) or "server_time" not in told:
@@ -390,14 +392,14 @@ class Client:
             headers = {"Authorization": f"Bearer {token}", **ask.headers}
             asked = Ask(method=ask.method, path=ask.path, headers=headers, body=ask.body)
             answer = self._wire.ask(asked, sink)
-            if answer.status != 401:  # noqa: PLR2004
+            if answer.status != HTTPStatus.UNAUTHORIZED:
                 break
         return answer
 
 
 def _time_of(wire: Wire) -> float:
     answer = wire.ask(Ask(method="GET", path=f"{API}/time"))
-    if answer.status != 200:  # noqa: PLR2004
+    if answer.status != HTTPStatus.OK:
         raise PeerUnavailable(f"the server says HTTP {answer.status}")
     return float(answer.json()["unix"])
 

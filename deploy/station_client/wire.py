@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -42,7 +43,10 @@ class Answer:
     def is_refusal(self) -> bool:
         """Whether the server itself says no: whatever else is on the way says it otherwise."""
         told = self.headers.get("content-type", "")
-        return 400 <= self.status < 500 and told.startswith(PROBLEM)  # noqa: PLR2004
+        return (
+            HTTPStatus.BAD_REQUEST <= self.status < HTTPStatus.INTERNAL_SERVER_ERROR
+            and told.startswith(PROBLEM)
+        )
 
     def json(self) -> Any:  # noqa: ANN401
         """Return the body.
