@@ -101,7 +101,7 @@ class Convoy(Generic[T]):
             self._wait_for_company(driver)
             self._carry([one.load for one in driver.drives])
         finally:
-            riders = driver.drives
+            riders, driver.drives = driver.drives, ()  # it carried itself, too: no load is kept
             with self._lock:
                 self._free_lanes += 1
                 self._expected = self._count

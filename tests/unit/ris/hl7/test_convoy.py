@@ -1,6 +1,8 @@
 """Work of many threads done together."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -30,7 +32,7 @@ class Road:
         thread = threading.Thread(target=self.convoy.ride, args=(load, keys or (load,)))
         before = len(self.convoy)
         thread.start()
-        _until(lambda: len(self.convoy) > before)
+        _until(lambda: len(self.convoy) > before or not thread.is_alive())  # it may be there by now
         self.threads.append(thread)
 
     def begin(self, load: str, *keys: str) -> None:
@@ -170,6 +172,23 @@ def test_who_rides_with_one_that_fails_comes_back_and_the_lane_is_free() -> None
     assert carried == ["a", "b", "c", "d", "e"]
     assert failed == ["b"]
     assert len(convoy) == 0
+
+
+def test_no_load_is_kept_once_it_has_arrived() -> None:
+    class Load:
+        pass
+
+    convoy: Convoy[Load] = Convoy(lambda _: None)
+    load = Load()
+    seen = weakref.ref(load)
+    gc.disable()
+    try:
+        convoy.ride(load, "k")
+        del load
+
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_hundreds_at_once_are_carried_once_each() -> None:
