@@ -126,7 +126,7 @@ def test_those_who_were_there_are_waited_for() -> None:
     road.come("b")
     road.open.set()  # two were there when the first trip ended: the second goes with two
     _until(lambda: len(road.convoy) == 1)
-    road.come("c")
+    road.convoy.ride("c", "c")
 
     assert road.end() == [["a"], ["b", "c"]]
 
