@@ -24,14 +24,15 @@ from ris.hl7.outgoing import Draft
 from ris.hl7.results import ResultNews
 from ris.outbox import ReportEvent
 from ris.performed import PerformedStep
-from ris.reports import documents, queries, subjects
+from ris.reports import criticals, documents, queries, subjects
 from ris.reports.documents import Document
 from ris.reports.faults import Missing
 from ris.reports.model import Report, Version
 from ris.reports.paper import composing
 from ris.reports.states import RULES
 from storage.archive import search
-from storage.archive.model import Level, Query
+from storage.archive.model import Level as QueryLevel
+from storage.archive.model import Query
 from storage.base.clock import utc_now
 from storage.base.errors import NotFound
 from storage.db.engine import Engine, Session, transaction
@@ -242,7 +243,14 @@ def _news(session: Session, one: _Telling, order_id: int, zone: tzinfo) -> Resul
         station=next((step.station_ae_title for step in done if step.station_ae_title), ""),
         modality=study.modality or next((step.modality for step in steps if step.modality), ""),
         operators=_operators(session, uid),
+        critical=_critical(session, report.uid),
     )
+
+
+def _critical(session: Session, report_uid: str) -> criticals.Level | None:
+    """Return the most pressing level of what was found."""
+    found = {one.level for one in criticals.of_report(session, report_uid)}
+    return next((level for level in criticals.Level if level in found), None)
 
 
 def _performed(session: Session, order_id: int, studies: Sequence[str]) -> list[PerformedStep]:
@@ -254,7 +262,7 @@ def _performed(session: Session, order_id: int, studies: Sequence[str]) -> list[
 def _operators(session: Session, study_instance_uid: str) -> list[str]:
     if not study_instance_uid:
         return []
-    query = Query(Level.SERIES, {"StudyInstanceUID": study_instance_uid})
+    query = Query(QueryLevel.SERIES, {"StudyInstanceUID": study_instance_uid})
     found = search.find(session, query, limit=100).matches
     people: list[str] = []
     for match in found:

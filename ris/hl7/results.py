@@ -10,7 +10,7 @@ the place next to it, so nothing that was signed is left out.
 import base64
 import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from typing import Final
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from ris.hl7.delimiters import STANDARD
 from ris.hl7.destinations import Style
 from ris.hl7.escapes import escape
 from ris.model import Order, Patient, RequestedProcedure, ScheduledStep, Visit
+from ris.reports.criticals import Level
 from ris.reports.faults import Words
 from ris.reports.model import Content, Practitioner, Version
 from ris.reports.paper import words
@@ -37,6 +38,12 @@ _NEXT_TO: Final[Mapping[str, str]] = {
     "measurements": "findings",
     "recommendation": "impression",
     "addenda": "impression",
+}
+# OBX-8 (HL7 table 0078) by how soon somebody has to know
+_ABNORMAL: Final[Mapping[Level, str]] = {
+    Level.RED: "AA",
+    Level.ORANGE: "A",
+    Level.YELLOW: "A",
 }
 _IN_ORDER: Final = (
     "technique",
@@ -80,6 +87,8 @@ class ResultNews:
     modality: str
     operators: Sequence[str] = ()
     """Who worked at the machine, in VR PN."""
+    critical: Level | None = None
+    """How soon somebody has to know of what was found."""
     pdf: bytes | None = field(default=None, repr=False)
     """The signed paper; None: there is none (yet)."""
 
@@ -172,11 +181,12 @@ _SUB_ID_REQUIRED: Final = frozenset({"2.3.1", "2.7"})
 
 @dataclass(frozen=True, slots=True)
 class _Observation:
-    """OBX-2, 3 and 5, written already."""
+    """OBX-2, 3, 5 and 8, written already."""
 
     kind: str
     code: str
     value: str
+    abnormal: str = ""
 
 
 def _observations(news: ResultNews, style: Style, at: datetime) -> Iterator[str]:
@@ -197,6 +207,7 @@ def _observations(news: ResultNews, style: Style, at: datetime) -> Iterator[str]
                 3: one.code,
                 4: _plain(news.study_instance_uid) if style.study_in_obx4 else sub_id,
                 5: one.value,
+                8: one.abnormal,
                 11: status,
                 14: timestamp(at),
                 16: _person(news.version.author, style),
@@ -209,12 +220,19 @@ def _of_part(part: str, news: ResultNews, style: Style) -> list[_Observation]:
     withdrawn = news.version.status in _WITHDRAWN
     code = _code(part, news, style)
     if part in _LABELS or part == "text":
-        text = _withdrawal(news) if withdrawn else _text(part, news, style)
-        return [_written(text, code, style)] if text else []
-    if withdrawn:
-        return []
-    made = _OTHERS[part](news, style)
-    return [_Observation(made[0], code, made[1])] if made else []
+        if withdrawn:
+            return [_written(_withdrawal(news), code, style)]
+        text = _text(part, news, style)
+        made = replace(_written(text, code, style), abnormal=_abnormal(part, news, style))
+        return [made] if text else []
+    other = None if withdrawn else _OTHERS[part](news, style)
+    return [_Observation(other[0], code, other[1])] if other else []
+
+
+def _abnormal(part: str, news: ResultNews, style: Style) -> str:
+    """Return OBX-8 of a text: a critical finding is marked where the impression stands."""
+    marked = part == "text" or part == _goes_to("impression", style.result_parts)
+    return _ABNORMAL[news.critical] if marked and news.critical else ""
 
 
 def _study(news: ResultNews, style: Style) -> tuple[str, str] | None:  # noqa: ARG001

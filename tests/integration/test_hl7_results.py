@@ -10,7 +10,7 @@ import pytest
 from ris.hl7 import destinations, outgoing, reporting
 from ris.hl7.destinations import Destination
 from ris.hl7.outgoing import Outgoing, Wanted
-from ris.reports import documents
+from ris.reports import criticals, documents
 from ris.reports.documents import Document
 from ris.reports.model import Report
 from ris.reports.signing.model import Evidence
@@ -134,6 +134,23 @@ def test_every_issued_version_is_told_in_its_order(teller: Teller) -> None:
     assert "nhầm bên" in texts[2]
     assert "Đã hội chẩn." in texts[3]
     assert "Hiện không thấy tổn thương" not in texts[5]
+
+
+def test_most_pressing_critical_finding_is_marked(teller: Teller) -> None:
+    teller.add()
+    report = teller.desk.open(order_ids=teller.orders)
+    with transaction(teller.engine) as session:
+        for level in ("yellow", "red", "orange"):
+            criticals.raise_critical(session, READER, report.uid, level, "Tràn khí màng phổi")
+    released = teller.desk.act(Action.RELEASE, teller.desk.release(report), READER)
+    teller.desk.act(Action.APPROVE, released, HEAD)
+
+    teller.tell()
+
+    told = [one.payload.decode().split("\r") for one in teller.messages()]
+    flags = [[line.split("|")[8] for line in one if line.startswith("OBX")] for one in told]
+    assert flags == [["", "AA"]] * len(told)
+    assert {one.kind for one in teller.messages()} == {"ORU^R01 P", "ORU^R01 F"}
 
 
 def test_drafts_are_told_to_nobody(teller: Teller) -> None:

@@ -8,6 +8,7 @@ import pytest
 from ris.hl7 import building, message, results
 from ris.hl7.destinations import Style, style_of
 from ris.hl7.results import ResultNews
+from ris.reports.criticals import Level
 from ris.reports.model import Content, Measurement, Practitioner, Subject, Version
 from ris.reports.states import NAMES, Action, Status
 from tests.fixtures.hl7 import segment
@@ -288,3 +289,27 @@ def test_standard_has_nothing_against_it(release: str, text: str) -> None:
     found = building.faults(octets)
 
     assert [one for one in found if "not in table" not in one] == []
+
+
+@pytest.mark.parametrize(
+    ("level", "flag"), [(None, ""), (Level.YELLOW, "A"), (Level.ORANGE, "A"), (Level.RED, "AA")]
+)
+@pytest.mark.parametrize("parts", [("text", "pdf"), ("findings", "impression"), ("findings",)])
+def test_critical_finding_is_marked_where_the_impression_stands(
+    level: Level | None, flag: str, parts: tuple[str, ...]
+) -> None:
+    style = replace(HIS, result_parts=parts)
+
+    told = [one.split("|") for one in lines(replace(NEWS, critical=level), style)]
+    flags = [fields[8] for fields in told if fields[0] == "OBX"]
+
+    marked = parts.index("impression") if "impression" in parts else 0
+    assert flags == [flag if number == marked else "" for number in range(len(parts))]
+
+
+def test_withdrawn_finding_is_not_marked() -> None:
+    news = replace(NEWS, version=version(Status.RETRACTED), critical=Level.RED)
+
+    told = [one.split("|") for one in lines(news) if one.startswith("OBX")]
+
+    assert [fields[8] for fields in told] == [""] * len(told)
